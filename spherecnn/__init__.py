@@ -1,0 +1,1 @@
+"""spherecnn: convolutional networks on spherical images, in Numba."""

@@ -1,0 +1,28 @@
+"""Grids on the sphere: geometry only, no kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from spherecnn.errors import InputError
+from spherecnn.grids.base import Grid, angles, directions
+from spherecnn.grids.equirect import Equirect
+
+__all__ = ["Equirect", "Grid", "angles", "directions", "from_config"]
+
+_KINDS: dict[str, Any] = {"equirect": Equirect}
+
+
+def from_config(config: dict[str, Any]) -> Grid:
+    """Rebuild a grid from its `Grid.config`.
+
+    Examples
+    --------
+    >>> from_config(Equirect(4).config())
+    Equirect(4, 8)
+    """
+    fields = dict(config)
+    kind = fields.pop("kind", None)
+    if kind not in _KINDS:
+        raise InputError(f"the grid kind is {kind!r}; expected one of {sorted(_KINDS)}: check the config.")
+    return _KINDS[kind](**fields)

@@ -1,0 +1,118 @@
+"""The equirectangular grid: one row per latitude, one column per longitude."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from spherecnn.errors import InputError, check_at_least
+from spherecnn.grids.base import Grid, read_only
+
+
+class Equirect(Grid):
+    r"""Equirectangular grid of H rows and W columns.
+
+    Row 0 is north and east is to the right. With half-pixel rows (images), pixel (i, j) has its centre at
+
+    .. math:: lat = \pi/2 - (i + 1/2)\,\pi/H,\qquad lon = -\pi + (j + 1/2)\,2\pi/W
+
+    With ``pole_rows=True`` (weather grids) rows 0 and H - 1 lie on the poles: :math:`lat = \pi/2 - i\,\pi/(H-1)`.
+
+    Parameters
+    ----------
+    height : int
+        Rows H.
+    width : int, optional
+        Columns W; 2 H by default.
+    pole_rows : bool
+        True when the first and last rows lie on the poles.
+
+    Raises
+    ------
+    InputError
+        If a size is not a positive integer.
+
+    Examples
+    --------
+    >>> grid = Equirect(2)
+    >>> grid.shape
+    (2, 4)
+    >>> np.degrees(grid.lat[:1]), np.degrees(grid.lon[:4])
+    (array([45.]), array([-135.,  -45.,   45.,  135.]))
+    >>> bool(np.isclose(grid.area.sum(), 4 * np.pi))
+    True
+    """
+
+    def __init__(self, height: int, width: int | None = None, *, pole_rows: bool = False):
+        self.height = check_at_least("height", height, 2 if pole_rows else 1)
+        self.width = check_at_least("width", 2 * height if width is None else width, 1)
+        self.pole_rows = bool(pole_rows)
+        self.shape = (self.height, self.width)
+
+    @cached_property
+    def row_lat(self) -> np.ndarray:
+        """Latitude of each row (H,), radians, north first."""
+        i = np.arange(self.height)
+        if self.pole_rows:
+            return read_only(np.pi / 2 - i * np.pi / (self.height - 1))
+        return read_only(np.pi / 2 - (i + 0.5) * np.pi / self.height)
+
+    @cached_property
+    def column_lon(self) -> np.ndarray:
+        """Longitude of each column (W,), radians, from -pi to the east."""
+        return read_only(-np.pi + (np.arange(self.width) + 0.5) * 2 * np.pi / self.width)
+
+    @cached_property
+    def row_area(self) -> np.ndarray:
+        """Solid angle of one pixel of each row (H,), sr: the area of its latitude band over W."""
+        i = np.arange(self.height + 1)
+        if self.pole_rows:
+            edge = np.clip(np.pi / 2 - (i - 0.5) * np.pi / (self.height - 1), -np.pi / 2, np.pi / 2)
+        else:
+            edge = np.pi / 2 - i * np.pi / self.height
+        return read_only((np.sin(edge[:-1]) - np.sin(edge[1:])) * 2 * np.pi / self.width)
+
+    @cached_property
+    def lat(self) -> np.ndarray:
+        return read_only(np.repeat(self.row_lat, self.width))
+
+    @cached_property
+    def lon(self) -> np.ndarray:
+        return read_only(np.tile(self.column_lon, self.height))
+
+    @cached_property
+    def area(self) -> np.ndarray:
+        return read_only(np.repeat(self.row_area, self.width))
+
+    def coarsen(self, factor: int = 2) -> Equirect:
+        """Return the grid whose pixels are `factor` x `factor` blocks of this one's."""
+        if self.pole_rows:
+            raise InputError(
+                f"{self!r} has rows on the poles; expected half-pixel rows for pooling in blocks: use pole_rows=False."
+            )
+        if self.height < factor or self.width < factor:
+            raise InputError(f"{self!r} cannot be coarsened by {factor}; expected at least {factor} rows and columns.")
+        return Equirect(self.height // factor, self.width // factor)
+
+    def pixel(self, lat: np.ndarray, lon: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Fractional (row, column) of directions: whole numbers are pixel centres; columns lie in [-0.5, W - 0.5)."""
+        if self.pole_rows:
+            row = (np.pi / 2 - lat) * (self.height - 1) / np.pi
+        else:
+            row = (np.pi / 2 - lat) * self.height / np.pi - 0.5
+        column = (np.asarray(lon) + np.pi) * self.width / (2 * np.pi) - 0.5
+        return row, (column + 0.5) % self.width - 0.5
+
+    def config(self) -> dict[str, object]:
+        return {"kind": "equirect", "height": self.height, "width": self.width, "pole_rows": self.pole_rows}
+
+    def __repr__(self) -> str:
+        poles = ", pole_rows=True" if self.pole_rows else ""
+        return f"Equirect({self.height}, {self.width}{poles})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Equirect) and self.config() == other.config()
+
+    def __hash__(self) -> int:
+        return hash((self.height, self.width, self.pole_rows))
