@@ -1,0 +1,155 @@
+"""The stencil: which input sites feed each output site, as a few small integer tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from spherecnn.errors import InputError
+
+# A task is the unit that one thread runs: large enough to fill register tiles, small enough for its tables to stay in L1.
+TASK_SITES = 192
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Output sites that read their inputs in the same way.
+
+    Site ``s`` of the segment is ``out_base + column[out_kind][s]``. Its slot ``u`` multiplies weight slice
+    ``tap[u]`` with input site ``base[u] + column[kind[u]][s]``; a negative base or column reads zero.
+    """
+
+    size: int
+    out_base: int
+    out_kind: int
+    tap: Sequence[int]
+    base: Sequence[int]
+    kind: Sequence[int]
+
+
+class Stencil:
+    r"""The geometry of a convolution.
+
+    .. math:: y_{n,p} = b + \sum_{u\,\in\,slots(p)} x_{n,\,source(p, u)}\, w_{tap(u)}
+
+    On an image the sources of a row differ from column to column by a shift only, so a segment (one row, say)
+    stores a base per slot and shares a few columns of offsets with all others: no (sites, taps) table.
+    A stencil of arbitrary sources has base 0 and columns of its own.
+
+    Parameters
+    ----------
+    shape_in, shape_out : tuple of int
+        Spatial shapes; sites are numbered in C order.
+    taps : int
+        Number of weight slices.
+    columns : list of int arrays
+        Shared columns of offsets; -1 reads zero.
+    segments : list of Segment
+        Every output site in exactly one segment; neighbours with equal taps run together.
+    transpose : callable
+        Builds the stencil of the adjoint when it is first needed.
+    """
+
+    def __init__(
+        self,
+        shape_in: tuple[int, ...],
+        shape_out: tuple[int, ...],
+        taps: int,
+        columns: Sequence[np.ndarray],
+        segments: Sequence[Segment],
+        transpose: Callable[[], Stencil],
+    ):
+        self.shape_in, self.shape_out, self.taps = shape_in, shape_out, taps
+        self._transpose = transpose
+        longest = max(len(c) for c in columns)
+        self.column = np.full((len(columns), longest), -1, np.int32)
+        for row, values in zip(self.column, columns, strict=True):
+            row[: len(values)] = values
+        pieces = [(s, start) for s in segments for start in range(0, s.size, TASK_SITES)]
+        self.start = _int32([start for _, start in pieces])
+        self.size = _int32([min(TASK_SITES, s.size - start) for s, start in pieces])
+        self.out_base = _int32([s.out_base for s, _ in pieces])
+        self.out_kind = _int32([s.out_kind for s, _ in pieces])
+        self.first = _int32(np.cumsum([0] + [len(s.tap) for s, _ in pieces]))
+        self.tap = _int32(np.concatenate([s.tap for s, _ in pieces]))
+        self.base = _int32(np.concatenate([s.base for s, _ in pieces]))
+        self.kind = _int32(np.concatenate([s.kind for s, _ in pieces]))
+        self.task = _int32(_tasks([tuple(s.tap) for s, _ in pieces], self.size))
+
+    @property
+    def sites_in(self) -> int:
+        return int(np.prod(self.shape_in))
+
+    @property
+    def sites_out(self) -> int:
+        return int(np.prod(self.shape_out))
+
+    @cached_property
+    def transposed(self) -> Stencil:
+        """The stencil of the adjoint: it has one slot for each use of an input site, with the same taps."""
+        adjoint = self._transpose()
+        adjoint.__dict__["transposed"] = self
+        return adjoint
+
+    @cached_property
+    def tables(self) -> tuple[np.ndarray, ...]:
+        """The int32 tables in the order in which the kernels take them."""
+        return (
+            self.task,
+            self.start,
+            self.size,
+            self.out_base,
+            self.out_kind,
+            self.first,
+            self.tap,
+            self.base,
+            self.kind,
+            self.column,
+        )
+
+    @cached_property
+    def widest(self) -> tuple[int, int]:
+        """The most sites and the most slots of any task."""
+        ends = np.concatenate([[0], np.cumsum(self.size)])[self.task]
+        return int(np.diff(ends).max()), int(np.diff(self.first).max())
+
+    def slots(self) -> Iterator[tuple[np.ndarray, int, np.ndarray]]:
+        """Yield (output sites, tap, source sites) slot by slot: the stencil spelled out; source -1 reads zero."""
+        for g in range(len(self.size)):
+            window = slice(self.start[g], self.start[g] + self.size[g])
+            out = self.out_base[g] + self.column[self.out_kind[g], window]
+            for u in range(self.first[g], self.first[g + 1]):
+                shift = self.column[self.kind[u], window]
+                dead = (shift < 0) | (self.base[u] < 0)
+                yield out, int(self.tap[u]), np.where(dead, -1, self.base[u] + shift)
+
+    def check_size(self, channels: int) -> None:
+        """Refuse samples whose element offsets do not fit in 32 bits."""
+        if max(self.sites_in, self.sites_out) * channels >= 2**31:
+            raise InputError(
+                f"one sample has {max(self.sites_in, self.sites_out)} sites x {channels} channels; "
+                "expected fewer than 2^31 numbers: process the picture in parts."
+            )
+
+    def __repr__(self) -> str:
+        return f"Stencil({self.shape_in} -> {self.shape_out}, taps={self.taps})"
+
+
+def _int32(values: object) -> np.ndarray:
+    table = np.asarray(values, np.int32)
+    table.setflags(write=False)
+    return table
+
+
+def _tasks(taps: list[tuple[int, ...]], size: np.ndarray) -> list[int]:
+    """Cut the segments into runs with equal taps and at most TASK_SITES sites."""
+    cuts, sites = [0], 0
+    for g, n in enumerate(size):
+        if g and (taps[g] != taps[g - 1] or sites + n > TASK_SITES):
+            cuts.append(g)
+            sites = 0
+        sites += n
+    return [*cuts, len(size)]

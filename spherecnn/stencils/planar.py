@@ -1,0 +1,241 @@
+"""Stencils of image convolutions: kernel windows on rows and columns, with every kind of border."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from spherecnn.errors import InputError
+from spherecnn.stencils.base import Segment, Stencil
+
+PADDING_MODES = ("zeros", "circular", "sphere", "sphere_poles", "reflect", "replicate")
+
+
+def output_size(size: int, kernel: int, stride: int, padding: tuple[int, int], dilation: int) -> int:
+    r"""Output length of a window along one axis.
+
+    .. math:: \lfloor (x - d (k - 1) - 1 + p_{before} + p_{after}) / s \rfloor + 1
+
+    Examples
+    --------
+    >>> output_size(5, 3, 2, (1, 1), 1)
+    3
+    """
+    return (size - dilation * (kernel - 1) - 1 + sum(padding)) // stride + 1
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of a window: `source[p, i]` is the input index that tap i of output p reads, -1 for zero.
+
+    `turned[p, i]` marks a source that is seen across a pole, half a turn of longitude away.
+    """
+
+    size_in: int
+    source: np.ndarray
+    turned: np.ndarray
+
+    @property
+    def size_out(self) -> int:
+        return len(self.source)
+
+    @property
+    def taps(self) -> int:
+        return self.source.shape[1]
+
+
+def axis(size: int, kernel: int, stride: int, padding: tuple[int, int], dilation: int, mode: str) -> Axis:
+    """Build one axis of a window.
+
+    `mode` is "zeros", "circular", "reflect" or "replicate" as in PyTorch, or "fold" and "fold_poles": past either
+    end the row it came from (without or with repeating the row at the pole), turned.
+    """
+    n = output_size(size, kernel, stride, padding, dilation)
+    if n < 1:
+        raise InputError(
+            f"the input has {size} rows or columns, padded to {size + sum(padding)}; expected at least "
+            f"{dilation * (kernel - 1) + 1} for kernel {kernel} with dilation {dilation}: use a larger input or padding."
+        )
+    at = np.arange(n)[:, None] * stride - padding[0] + np.arange(kernel) * dilation
+    turned = np.zeros(at.shape, bool)
+    inside = (at >= 0) & (at < size)
+    if mode == "zeros":
+        source = np.where(inside, at, -1)
+    elif mode == "circular":
+        source = at % size
+    elif mode == "replicate":
+        source = at.clip(0, size - 1)
+    elif mode == "reflect":
+        if max(padding) >= size:
+            raise InputError(
+                f"reflect padding is {max(padding)} for {size} rows or columns; expected less than {size}: "
+                "use a smaller kernel or padding, or padding_mode='replicate'."
+            )
+        source = size - 1 - np.abs(size - 1 - np.abs(at))
+    else:
+        source, turned = _fold(at, size, pole_rows=mode == "fold_poles")
+    return Axis(size, source, turned)
+
+
+def _fold(at: np.ndarray, size: int, pole_rows: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Walk over the poles: a whole meridian circle has `period` rows, of which the second half is turned."""
+    if pole_rows:
+        if size < 2:
+            raise InputError("a grid with rows on the poles has 1 row; expected at least 2: use padding_mode='sphere'.")
+        around = at % (2 * size - 2)
+        return np.where(around < size, around, 2 * size - 2 - around), around >= size
+    around = at % (2 * size)
+    return np.where(around < size, around, 2 * size - 1 - around), around >= size
+
+
+@lru_cache(maxsize=256)
+def window(
+    shape: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0)),
+    dilation: tuple[int, int] = (1, 1),
+    padding_mode: str = "zeros",
+) -> Stencil:
+    """Stencil of a kernel window that slides over an (H, W) image; tap (i, j) has number i * kw + j.
+
+    Parameters
+    ----------
+    shape : (H, W)
+    kernel, stride, dilation : pairs (rows, columns)
+    padding : ((top, bottom), (left, right))
+    padding_mode : str
+        "zeros", "reflect", "replicate": both axes, as in PyTorch. "circular": columns wrap, rows beyond the
+        poles are zero (Schubert et al., IV 2019). "sphere": columns wrap, and a row beyond a pole is the row
+        it came from, half a turn away (half-pixel rows; Su and Grauman, NIPS 2017). "sphere_poles": the same
+        on a grid with rows on the poles.
+
+    Examples
+    --------
+    >>> stencil = window((4, 8), (3, 3), padding=((1, 1), (1, 1)), padding_mode="circular")
+    >>> stencil
+    Stencil((4, 8) -> (4, 8), taps=9)
+    """
+    height, width = shape
+    row_mode = {"circular": "zeros", "sphere": "fold", "sphere_poles": "fold_poles"}.get(padding_mode, padding_mode)
+    column_mode = "circular" if padding_mode.startswith("sphere") else padding_mode
+    rows = axis(height, kernel[0], stride[0], padding[0], dilation[0], row_mode)
+    columns = axis(width, kernel[1], stride[1], padding[1], dilation[1], column_mode)
+    if width % 2 and rows.turned.any():
+        raise InputError(
+            f"the image has {width} columns; expected an even number for padding over the poles, where a row is "
+            "seen half a turn away: resize it, or use padding_mode='circular'."
+        )
+    return product(rows, columns)
+
+
+def product(rows: Axis, columns: Axis) -> Stencil:
+    """Combine the windows of both axes."""
+    kh, kw = rows.taps, columns.taps
+    straight = list(columns.source.T)
+    turned = [_turn(c, columns.size_in) for c in straight]
+    kinds = [*straight, *turned, np.arange(columns.size_out)]
+    tap = range(kh * kw)
+    segments = [
+        Segment(
+            columns.size_out,
+            r * columns.size_out,
+            2 * kw,
+            tap,
+            np.repeat(np.where(source < 0, -1, source * columns.size_in), kw),
+            (np.arange(kw) + kw * flags[:, None]).ravel(),
+        )
+        for r, (source, flags) in enumerate(zip(rows.source, rows.turned, strict=True))
+    ]
+    shape_in, shape_out = (rows.size_in, columns.size_in), (rows.size_out, columns.size_out)
+    return Stencil(shape_in, shape_out, kh * kw, kinds, segments, lambda: _transposed(rows, columns))
+
+
+def _turn(column: np.ndarray, width: int) -> np.ndarray:
+    return np.where(column < 0, -1, (column + width // 2) % width)
+
+
+# --- the adjoint -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Class:
+    """Positions with the same list of uses: `keys[m]` says by which tap, `users[m]` by whom, per position (-1: none)."""
+
+    positions: np.ndarray
+    keys: tuple[tuple[bool, int], ...]
+    users: np.ndarray
+
+
+def _uses(source: np.ndarray, turned: np.ndarray, size: int) -> list[list[tuple[tuple[bool, int], int]]]:
+    """For each input position, its uses ((turned, tap), output position), in a fixed order."""
+    uses: list[list[tuple[tuple[bool, int], int]]] = [[] for _ in range(size)]
+    for p, i in zip(*np.nonzero(source >= 0), strict=True):
+        uses[source[p, i]].append(((bool(turned[p, i]), int(i)), int(p)))
+    return [sorted(u) for u in uses]
+
+
+def _classes(uses: Sequence[list[tuple[tuple[bool, int], int]]], few: int) -> list[_Class]:
+    """Group positions by the keys of their uses; a few odd positions join a larger class, their missing uses being -1."""
+    groups: dict[tuple, list[int]] = {}
+    for position, use in enumerate(uses):
+        groups.setdefault(tuple(key for key, _ in use), []).append(position)
+    for keys in sorted(groups, key=len):
+        hosts = [k for k in groups if len(groups[k]) > few and len(k) > len(keys) and not Counter(keys) - Counter(k)]
+        if hosts and len(groups[keys]) <= few:
+            groups[min(hosts, key=len)] += groups.pop(keys)
+    classes = []
+    for keys, members in groups.items():
+        positions = np.array(sorted(members))
+        users = np.full((len(keys), len(positions)), -1)
+        for column, position in enumerate(positions):
+            free = dict.fromkeys(range(len(keys)))
+            for key, user in uses[position]:
+                m = next(m for m in free if keys[m] == key)
+                del free[m]
+                users[m, column] = user
+        classes.append(_Class(positions, keys, users))
+    return classes
+
+
+def _transposed(rows: Axis, columns: Axis) -> Stencil:
+    """Stencil of the adjoint of `product(rows, columns)`: rows and columns are transposed apart, then combined."""
+    kw = columns.taps
+    row_classes = _classes(_uses(rows.source, rows.turned, rows.size_in), few=2 * rows.taps)
+    straight = _uses(columns.source, np.zeros_like(columns.turned), columns.size_in)
+    across = _uses(_turn(columns.source, columns.size_in), np.ones_like(columns.turned), columns.size_in)
+    both = [s + (t if rows.turned.any() else []) for s, t in zip(straight, across, strict=True)]
+    kinds: list[np.ndarray] = []
+    segments = []
+    for column_class in _classes(both, few=2 * kw):
+        first = len(kinds)
+        kinds += [*column_class.users, column_class.positions]
+        for row_class in row_classes:
+            slots = [
+                (m, i * kw + j, first + c)
+                for m, (turned, i) in enumerate(row_class.keys)
+                for c, (flag, j) in enumerate(column_class.keys)
+                if flag == turned
+            ] or [(-1, 0, first)]
+            tap, kind = [s[1] for s in slots], [s[2] for s in slots]
+            for h, row_users in zip(row_class.positions, row_class.users.T, strict=True):
+                base = [-1 if m < 0 or row_users[m] < 0 else row_users[m] * columns.size_out for m, _, _ in slots]
+                out_kind = first + len(column_class.keys)
+                segments.append(Segment(len(column_class.positions), h * columns.size_in, out_kind, tap, base, kind))
+    shape_in, shape_out = (rows.size_out, columns.size_out), (rows.size_in, columns.size_in)
+    return Stencil(shape_in, shape_out, rows.taps * kw, kinds, segments, lambda: product(rows, columns))
+
+
+def pointwise(sites: tuple[int, ...]) -> Stencil:
+    """Stencil with one tap that reads the site itself: a 1x1 convolution, or a linear layer."""
+    n = int(np.prod(sites))
+    return _pointwise(n)
+
+
+@lru_cache(maxsize=256)
+def _pointwise(n: int) -> Stencil:
+    return Stencil((n,), (n,), 1, [np.arange(n)], [Segment(n, 0, 0, [0], [0], [0])], lambda: _pointwise(n))
