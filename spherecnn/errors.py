@@ -14,7 +14,7 @@ class InputError(ValueError):
 
 
 def check_array(name: str, x: object, axes: str, dtype: np.dtype | None = None) -> None:
-    """Refuse `x` unless it is a float32 or float64 array with one axis per letter of `axes`.
+    """Refuse `x` unless it is a float32 or float64 array with the axes that `axes` names.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def check_array(name: str, x: object, axes: str, dtype: np.dtype | None = None) 
     x : array
         The array to check.
     axes : str
-        Comma-separated axis names, for example ``"N, H, W, C"``.
+        Comma-separated axis names, for example ``"N, H, W, C"``; ``"..., C"`` is any rank of at least one.
     dtype : numpy.dtype, optional
         The dtype that is needed; None accepts float32 and float64.
 
@@ -38,10 +38,11 @@ def check_array(name: str, x: object, axes: str, dtype: np.dtype | None = None) 
         raise InputError(
             f"{name} is a {type(x).__name__}; expected an array with axes ({axes}): convert it with numpy.asarray."
         )
-    rank = axes.count(",") + 1
-    if len(shape) != rank:
+    any_rank = axes.startswith("...")
+    rank = axes.count(",") + (0 if any_rank else 1)
+    if len(shape) < rank or (len(shape) > rank and not any_rank):
         raise InputError(
-            f"{name} has shape {tuple(shape)}; expected {rank} axes ({axes}): "
+            f"{name} has shape {tuple(shape)}; expected {'at least ' if any_rank else ''}{rank} axes ({axes}): "
             "add or drop an axis, for example x[None] for a batch of one."
         )
     if dtype is None and np.dtype(kind) not in FLOATS:

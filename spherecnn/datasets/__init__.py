@@ -1,0 +1,38 @@
+"""Data on the sphere.
+
+A data set has ``len(data)``, ``data.batch(indices) -> (x, y)`` with x (n, *grid.shape, C) float32 and y (n,)
+int64, the names ``data.classes`` and ``data.grid``.
+"""
+
+from spherecnn.datasets.digits import digits
+from spherecnn.datasets.folder import PanoramaFolder, panoramas, read_panorama
+from spherecnn.datasets.idx import mnist, read_idx
+from spherecnn.datasets.planar import PlanarDataset
+from spherecnn.datasets.project import project_planar
+from spherecnn.datasets.split import stratified_split
+from spherecnn.datasets.transforms import (
+    Compose,
+    Photometric,
+    RotateAugment,
+    looking_at,
+    random_rotation,
+    rotate,
+)
+
+__all__ = [
+    "Compose",
+    "PanoramaFolder",
+    "Photometric",
+    "PlanarDataset",
+    "RotateAugment",
+    "digits",
+    "looking_at",
+    "mnist",
+    "panoramas",
+    "project_planar",
+    "random_rotation",
+    "read_idx",
+    "read_panorama",
+    "rotate",
+    "stratified_split",
+]

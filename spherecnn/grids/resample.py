@@ -108,17 +108,21 @@ def resample(values: np.ndarray, source: Grid, target: Grid, method: str = "bili
     """
     check_choice("method", method, ("bilinear", "nearest", "area"))
     if not isinstance(source, Equirect):
-        raise InputError(f"the source grid is {source!r}; expected an Equirect: resample from an equirectangular image.")
+        raise InputError(
+            f"the source grid is {source!r}; expected an Equirect: resample from an equirectangular image."
+        )
     values = np.asarray(values)
     if values.ndim < 3 or values.shape[-3:-1] != source.shape:
         raise InputError(
-            f"values have shape {values.shape}; expected (..., {source.height}, {source.width}, C) for {source!r}: "
-            "give the grid of the values, with channels as the last axis."
+            f"values have shape {values.shape}; expected (..., {source.height}, {source.width}, C) "
+            f"for {source!r}: give the grid of the values, with channels as the last axis."
         )
     images = np.ascontiguousarray(values).reshape(-1, *values.shape[-3:])
     if method == "area":
         if not isinstance(target, Equirect):
-            raise InputError(f"the target grid is {target!r}; expected an Equirect for method 'area': use 'bilinear'.")
+            raise InputError(
+                f"the target grid is {target!r}; expected an Equirect for method 'area': use 'bilinear'."
+            )
         result = _area(images, source, target)
     elif method == "nearest":
         flat = images.reshape(len(images), source.sites, -1)
@@ -154,7 +158,8 @@ def check_directions(xyz: np.ndarray, rank: int) -> np.ndarray:
     xyz = np.ascontiguousarray(xyz, dtype=np.float64)
     if xyz.ndim != rank or xyz.shape[-1] != 3:
         raise InputError(
-            f"xyz has shape {xyz.shape}; expected {rank} axes with x, y, z in the last: stack directions, as grid.xyz does."
+            f"xyz has shape {xyz.shape}; expected {rank} axes with x, y, z in the last: "
+            "stack directions, as grid.xyz does."
         )
     if not np.isfinite(xyz).all():
         raise InputError("xyz holds NaN or infinite values; expected finite directions: remove them first.")
@@ -175,7 +180,9 @@ def _bilinear_taps(source: Equirect, xyz: np.ndarray) -> tuple[np.ndarray, np.nd
     sites, weights = [], []
     for line, share in ((north, north + 1 - row), (north + 1, row - north)):
         beyond = (line < 0) | (line >= height)
-        line = np.where(line < 0, pole - 1 - line, np.where(line >= height, 2 * height - 1 - pole - line, line))
+        line = np.where(
+            line < 0, pole - 1 - line, np.where(line >= height, 2 * height - 1 - pole - line, line)
+        )
         x = np.where(beyond, column + width / 2, column)
         west = np.floor(x)
         sites += [line * width + west % width, line * width + (west + 1) % width]
@@ -213,4 +220,6 @@ def _float_of(dtype: np.dtype) -> np.dtype:
         return dtype
     if dtype.kind in "iub":
         return np.dtype(np.float32)
-    raise InputError(f"values have dtype {dtype}; expected float32, float64 or integers: convert them with astype.")
+    raise InputError(
+        f"values have dtype {dtype}; expected float32, float64 or integers: convert them with astype."
+    )

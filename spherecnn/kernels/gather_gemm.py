@@ -12,8 +12,10 @@ from spherecnn.kernels.jit import kernel
 from spherecnn.kernels.memory import empty, zeros
 from spherecnn.kernels.op import op
 
+copy_taps_4, copy_taps_8 = vector.copy_taps_4, vector.copy_taps_8
 mix_wide, mix_pair, mix_single = vector.mix_tile(*vector.WIDE), vector.mix_tile(*vector.PAIR), vector.mix_tile(*vector.SINGLE)
 outer_full, outer_single = vector.outer_tile(*vector.OUTER), vector.outer_tile(1, vector.OUTER[1])
+sum_full, sum_single = vector.outer_tile(vector.OUTER[0], 1), vector.outer_tile(1, 1)
 WIDE_VECTORS, WIDE_SITES = vector.WIDE
 PAIR_VECTORS, PAIR_SITES = vector.PAIR
 SINGLE_SITES = vector.SINGLE[1]
@@ -24,9 +26,8 @@ VECTOR_BYTES = vector.HOST.bytes
 # With fewer channels than this, taps are copied side by side, so that one reduction runs over taps and channels.
 FEW_CHANNELS = 8
 EXPANDED_SITES = 96
-# The weight gradient is summed in this many parts, whatever the number of threads, and these in order.
-PARTS = 16
-PARTS_BYTES = 1 << 25
+# The weight gradient is summed in parts, which depend on the shape and not on the number of threads, then these in order.
+PARTS, PART_SITES = 16, 512
 
 
 @op
@@ -146,9 +147,9 @@ def _gather_gemm_dw_cpu(x: Any, dy: Any, stencil: Any, groups: int = 1) -> Any:
     expanded = reads % OUTER_CHANNELS != 0
     depth = -(-taps * reads // OUTER_CHANNELS) * OUTER_CHANNELS
     size = groups * depth * padded
-    parts = max(2, min(PARTS, PARTS_BYTES // (size * x.itemsize), samples * (len(stencil.task) - 1)))
+    parts = max(2, min(PARTS, samples * stencil.sites_out // PART_SITES))
     part = empty((parts, size), x.dtype)
-    bias_part = empty((parts, makes), x.dtype)
+    bias_part = empty((parts, groups * padded), x.dtype)
     sites, slots = stencil.widest
     outer_tasks(x, dy, part, bias_part, groups, taps, depth, padded, expanded, sites, slots, *stencil.tables)
     dw, db = empty((taps, reads, makes), x.dtype), np.empty(makes, x.dtype)
@@ -157,7 +158,7 @@ def _gather_gemm_dw_cpu(x: Any, dy: Any, stencil: Any, groups: int = 1) -> Any:
 
 
 @kernel()
-def pack(w, packed, groups, reads, makes, padded, adjoint):  # type: ignore[no-untyped-def]
+def pack(w, packed, groups, reads, makes, padded, adjoint):
     """Order the weights as the tiles read them: [group][block of outputs][tap][input channel][output in block]."""
     taps = w.shape[0]
     lanes = VECTOR_BYTES // w.itemsize
@@ -168,16 +169,18 @@ def pack(w, packed, groups, reads, makes, padded, adjoint):  # type: ignore[no-u
             block = block_size(makes - start, lanes)
             at = g * padded * taps * reads + start * taps * reads + t * reads * block
             for c in range(reads):
-                for k in range(block):
-                    value = w[0, 0, 0] * 0
-                    if start + k < makes:
-                        value = w[t, start + k, g * reads + c] if adjoint else w[t, c, g * makes + start + k]
-                    packed[at + c * block + k] = value
+                row = packed[at + c * block : at + (c + 1) * block]
+                row[:] = 0
+                if adjoint:
+                    for k in range(min(block, makes - start)):
+                        row[k] = w[t, start + k, g * reads + c]
+                else:
+                    row[: makes - start] = w[t, c, g * makes + start : g * makes + min(start + block, makes)]
             start += block
 
 
 @kernel(inline=True)
-def block_size(left, lanes):  # type: ignore[no-untyped-def]
+def block_size(left, lanes):
     """Output channels of the next tile when `left` remain."""
     if left >= WIDE_VECTORS * lanes:
         return WIDE_VECTORS * lanes
@@ -187,27 +190,29 @@ def block_size(left, lanes):  # type: ignore[no-untyped-def]
 
 
 @kernel(inline=True)
-def task_tables(a, channels_in, channels_out, offset, target, task, start, size, out_base, out_kind, first, base, kind, column):  # type: ignore[no-untyped-def]
+def spell(shift, base, channels, offset):
+    """Write the element offsets of sites base + shift; negative where the base or the shift is."""
+    if base < 0:
+        offset[:] = -1
+        return
+    least, step = np.int32(base * channels), np.int32(channels)
+    for s in range(len(offset)):
+        offset[s] = least + shift[s] * step if shift[s] >= 0 else np.int32(-1)
+
+
+@kernel(inline=True)
+def task_tables(a, channels_in, channels_out, offset, target, task, start, size, out_base, out_kind, first, base, kind, column):
     """Spell out task `a`: element offsets of sources (slot, site) and targets (site); return sites and slots.
 
     The last site is repeated up to a full tile: it is computed twice, to the same place.
     """
     n, slots = 0, first[task[a] + 1] - first[task[a]]
     for g in range(task[a], task[a + 1]):
-        m, s0, b0 = size[g], start[g], out_base[g]
-        out = column[out_kind[g]]
-        for s in range(m):
-            target[n + s] = (b0 + out[s0 + s]) * channels_out
+        m, window = size[g], slice(start[g], start[g] + size[g])
+        # Slices, since an index that is a sum keeps Numba from vectorising: it might be negative.
+        spell(column[out_kind[g], window], out_base[g], channels_out, target[n : n + m])
         for u in range(slots):
-            b = base[first[g] + u]
-            shift = column[kind[first[g] + u]]
-            row = offset[u]
-            if b < 0:
-                for s in range(m):
-                    row[n + s] = -1
-            else:
-                for s in range(m):
-                    row[n + s] = (b + shift[s0 + s]) * channels_in if shift[s0 + s] >= 0 else -1
+            spell(column[kind[first[g] + u], window], base[first[g] + u], channels_in, offset[u, n : n + m])
         n += m
     for p in range(n, (n + SITES - 1) // SITES * SITES):
         target[p] = target[n - 1]
@@ -217,8 +222,32 @@ def task_tables(a, channels_in, channels_out, offset, target, task, start, size,
 
 
 @kernel(inline=True)
-def expand(x, x0, offset, p0, n, tap, t0, slots, reads, depth, row):  # type: ignore[no-untyped-def]
-    """Copy the taps of sites p0 .. p0 + n side by side: row[p, tap * reads + c], zero where no slot reads."""
+def spare_end(x):
+    """The last elements of a flat array, with room for a vector behind them; and where they start."""
+    limit = max(0, len(x) - 8)
+    spare = np.zeros(24, x.dtype)
+    for i in range(limit, len(x)):
+        spare[i - limit] = x[i]
+    return spare, limit
+
+
+@kernel(inline=True)
+def expand(x, x0, offset, p0, n, tap, t0, slots, taps, reads, depth, row, zero, spare, limit):
+    """Copy the taps of sites p0 .. p0 + n side by side: row[p * depth + tap * reads + c], zero where no slot reads."""
+    in_order = slots == taps
+    for u in range(slots):
+        in_order = in_order and tap[t0 + u] == u
+    if in_order and reads <= 8:
+        flat = offset.reshape(-1)
+        step = offset.shape[1]
+        if reads <= 4:
+            copy_taps_4(x, x0, flat, p0, step, slots, n, zero, spare, limit, row, depth, reads)
+        else:
+            copy_taps_8(x, x0, flat, p0, step, slots, n, zero, spare, limit, row, depth, reads)
+        for p in range(n):
+            for i in range(taps * reads, depth):
+                row[p * depth + i] = 0
+        return
     for p in range(n):
         at = p * depth
         for i in range(depth):
@@ -234,7 +263,7 @@ def expand(x, x0, offset, p0, n, tap, t0, slots, reads, depth, row):  # type: ig
 @kernel(inline=True)
 def mix(
     x, x0, offset, o0, ostep, tap, t0, slots, channels, depth, packed, w0, bias, b0, zero, y, y0, target, p0, n, makes, tail
-):  # type: ignore[no-untyped-def]
+):
     """Run the tiles over n sites and `makes` output channels; `depth` is the length of a full reduction."""
     lanes = VECTOR_BYTES // x.itemsize
     k = 0
@@ -266,7 +295,7 @@ def mix(
 @kernel(inline=True)
 def mix_tail(
     x, x0, offset, o0, ostep, tap, t0, slots, channels, packed, w1, bias, b1, zero, y, y1, target, p0, n, left, tail
-):  # type: ignore[no-untyped-def]
+):
     """The last output channels, fewer than a vector: a whole tile beside `y`, of which `left` columns are copied."""
     lanes = VECTOR_BYTES // x.itemsize
     places = np.arange(SINGLE_SITES).astype(np.int32) * np.int32(lanes)
@@ -282,7 +311,7 @@ def mix_tail(
 def mix_tasks(
     x, packed, bias, y, groups, taps, padded, most_sites, most_slots,
     task, start, size, out_base, out_kind, first, tap, base, kind, column,
-):  # fmt: skip  # type: ignore[no-untyped-def]
+):  # fmt: skip
     samples, sites_in, channels = x.shape
     reads, outputs = channels // groups, y.shape[2]
     makes = outputs // groups
@@ -290,7 +319,8 @@ def mix_tasks(
     xs, ys = x.reshape(-1), y.reshape(-1)
     tasks = len(task) - 1
     room = (most_sites + SITES - 1) // SITES * SITES
-    zero = np.zeros(channels, x.dtype)
+    zero = np.zeros(max(channels, 8), x.dtype)
+    spare, limit = spare_end(xs)
     for q in prange(samples * tasks):
         sample, a = q // tasks, q % tasks
         offset, target = np.empty((most_slots, room), np.int32), np.empty(room, np.int32)
@@ -300,14 +330,14 @@ def mix_tasks(
         t0 = first[task[a]]
         tail = np.empty(SINGLE_SITES * (VECTOR_BYTES // x.itemsize), x.dtype)
         if reads < FEW_CHANNELS and taps > 1:
-            row = np.empty((EXPANDED_SITES + SITES) * depth, x.dtype)
+            row = np.empty((EXPANDED_SITES + SITES) * depth + 8, x.dtype)
             places = (np.arange(EXPANDED_SITES + SITES) * depth).astype(np.int32)
             whole = np.zeros(1, np.int32)
             for g in range(groups):
                 for p0 in range(0, n, EXPANDED_SITES):
                     m = min(EXPANDED_SITES, n - p0)
                     filled = (m + SITES - 1) // SITES * SITES
-                    expand(xs, sample * sites_in * channels + g * reads, offset, p0, filled, tap, t0, slots, reads, depth, row)
+                    expand(xs, sample * sites_in * channels + g * reads, offset, p0, filled, tap, t0, slots, taps, reads, depth, row, zero, spare, limit)
                     mix(
                         row, 0, places, 0, 0, whole, 0, 1, depth, depth, packed, g * padded * depth, bias, g * padded, zero,
                         ys, sample * y.shape[1] * outputs + g * makes, target, p0, m, makes, tail,
@@ -325,7 +355,7 @@ def mix_tasks(
 def outer_tasks(
     x, dy, part, bias_part, groups, taps, depth, padded, expanded, most_sites, most_slots,
     task, start, size, out_base, out_kind, first, tap, base, kind, column,
-):  # fmt: skip  # type: ignore[no-untyped-def]
+):  # fmt: skip
     samples, sites_in, channels = x.shape
     outputs = dy.shape[2]
     reads, makes = channels // groups, outputs // groups
@@ -333,14 +363,16 @@ def outer_tasks(
     tasks, parts = len(task) - 1, len(part)
     room = (most_sites + SITES - 1) // SITES * SITES
     lanes = VECTOR_BYTES // x.itemsize
-    zero = np.zeros(channels, x.dtype)
+    zero = np.zeros(max(channels, 8), x.dtype)
+    spare, limit = spare_end(xs)
     for i in prange(parts):
         sums, bias_sums = part[i], bias_part[i]
         sums[:] = 0
         bias_sums[:] = 0
-        block_sums = np.empty(outputs, x.dtype)
+        block_sums = np.empty(groups * padded, x.dtype)
+        one, nowhere = np.ones(1, x.dtype), np.zeros(room, np.int32)
         offset, target = np.empty((most_slots, room), np.int32), np.empty(room, np.int32)
-        row = np.empty(room * depth if expanded else 1, x.dtype)
+        row = np.empty(room * depth + 8 if expanded else 1, x.dtype)
         places = (np.arange(room) * depth).astype(np.int32)
         copies = padded != makes
         gradient = np.zeros(room * padded if copies else 1, x.dtype)
@@ -353,12 +385,6 @@ def outer_tasks(
             t0 = first[task[a]]
             x0, g0 = sample * sites_in * channels, sample * dy.shape[1] * outputs
             block_sums[:] = 0
-            for p in range(n):
-                at = g0 + target[p]
-                for k in range(outputs):
-                    block_sums[k] += gs[at + k]
-            for k in range(outputs):
-                bias_sums[k] += block_sums[k]
             for g in range(groups):
                 if copies:
                     for p in range(n):
@@ -366,26 +392,36 @@ def outer_tasks(
                         for k in range(makes):
                             gradient[p * padded + k] = gs[at + k]
                 if expanded:
-                    expand(xs, x0 + g * reads, offset, 0, n, tap, t0, slots, reads, depth, row)
+                    expand(xs, x0 + g * reads, offset, 0, n, tap, t0, slots, taps, reads, depth, row, zero, spare, limit)
+                flow, f0 = (gradient, 0) if copies else (gs, g0 + g * makes)
+                spots = rows_of_padded if copies else target
+                k = 0
+                while k < padded:
+                    if padded - k >= OUTER_VECTORS * lanes:
+                        sum_full(one, 0, nowhere, 0, n, zero, flow, f0 + k, spots, 0, block_sums, g * padded + k, padded)
+                        k += OUTER_VECTORS * lanes
+                    else:
+                        sum_single(one, 0, nowhere, 0, n, zero, flow, f0 + k, spots, 0, block_sums, g * padded + k, padded)
+                        k += lanes
                 for u in range(1 if expanded else slots):
                     d0 = g * depth * padded + (0 if expanded else tap[t0 + u] * reads * padded)
-                    for c in range(0, depth if expanded else reads, OUTER_CHANNELS):
-                        k = 0
-                        while k < padded:
-                            block = OUTER_VECTORS * lanes if padded - k >= OUTER_VECTORS * lanes else lanes
+                    k = 0
+                    while k < padded:
+                        block = OUTER_VECTORS * lanes if padded - k >= OUTER_VECTORS * lanes else lanes
+                        for c in range(0, depth if expanded else reads, OUTER_CHANNELS):
                             source, s0 = (row, c) if expanded else (xs, x0 + g * reads + c)
                             where = places if expanded else offset[u]
-                            flow, f0 = (gradient, k) if copies else (gs, g0 + g * makes + k)
-                            spots = rows_of_padded if copies else target
                             if block > lanes:
-                                outer_full(source, s0, where, 0, n, zero, flow, f0, spots, 0, sums, d0 + c * padded + k, padded)
+                                outer_full(source, s0, where, 0, n, zero, flow, f0 + k, spots, 0, sums, d0 + c * padded + k, padded)
                             else:
-                                outer_single(source, s0, where, 0, n, zero, flow, f0, spots, 0, sums, d0 + c * padded + k, padded)
-                            k += block
+                                outer_single(source, s0, where, 0, n, zero, flow, f0 + k, spots, 0, sums, d0 + c * padded + k, padded)
+                        k += block
+            for k in range(groups * padded):
+                bias_sums[k] += block_sums[k]
 
 
 @kernel()
-def sum_parts(part, bias_part, dw, db, groups, depth, padded):  # type: ignore[no-untyped-def]
+def sum_parts(part, bias_part, dw, db, groups, depth, padded):
     """Add the parts in order, and drop the padding."""
     taps, reads, outputs = dw.shape
     makes = outputs // groups
@@ -399,7 +435,8 @@ def sum_parts(part, bias_part, dw, db, groups, depth, padded):  # type: ignore[n
                 for k in range(makes):
                     out[g * makes + k] += part[j, at + k]
     for k in range(outputs):
-        total = bias_part[0, k]
+        at = k // makes * padded + k % makes
+        total = bias_part[0, at]
         for j in range(1, len(part)):
-            total += bias_part[j, k]
+            total += bias_part[j, at]
         db[k] = total

@@ -19,7 +19,9 @@ BLOCK = 128
 
 
 @op
-def sample_equirect(images: np.ndarray, xyz: np.ndarray, pole_rows: bool = False) -> np.ndarray:
+def sample_equirect(
+    images: np.ndarray, xyz: np.ndarray, rotations: np.ndarray | None = None, pole_rows: bool = False
+) -> np.ndarray:
     """Read equirectangular images at directions, bilinearly, over the seam and the poles.
 
     Parameters
@@ -28,6 +30,8 @@ def sample_equirect(images: np.ndarray, xyz: np.ndarray, pole_rows: bool = False
         Images on ``Equirect(H, W, pole_rows=pole_rows)``.
     xyz : ndarray (N, P, 3) or (1, P, 3)
         Directions of each image, or one set for all.
+    rotations : ndarray (N, 3, 3) or (1, 3, 3), optional
+        Matrices R; image n is read at R^-1 p for every direction p.
     pole_rows : bool
         True when the first and last rows lie on the poles.
 
@@ -47,7 +51,7 @@ def sample_equirect(images: np.ndarray, xyz: np.ndarray, pole_rows: bool = False
     >>> sample_equirect(image, Equirect(2).xyz[None]).ravel()
     array([0., 1., 2., 3., 4., 5., 6., 7.], dtype=float32)
     """
-    xyz = _check(images, xyz)
+    xyz = np.matmul(*_check(images, xyz, rotations))
     count, height, width, channels = images.shape
     grid = Equirect(height, width, pole_rows=pole_rows)
     y = np.empty((count, xyz.shape[1], channels), images.dtype)
@@ -58,25 +62,29 @@ def sample_equirect(images: np.ndarray, xyz: np.ndarray, pole_rows: bool = False
 
 
 @sample_equirect.on("cpu")
-def _sample_equirect(images: np.ndarray, xyz: np.ndarray, pole_rows: bool = False) -> np.ndarray:
-    xyz = _check(images, xyz)
+def _sample_equirect(
+    images: np.ndarray, xyz: np.ndarray, rotations: np.ndarray | None = None, pole_rows: bool = False
+) -> np.ndarray:
+    xyz, turns = _check(images, xyz, rotations)
     count, height, width, channels = images.shape
     Equirect(height, width, pole_rows=pole_rows)
     y = memory.empty((count, xyz.shape[1], channels), images.dtype)
     flat = np.ascontiguousarray(images).reshape(count, height * width, channels)
-    _equirect_kernel(flat, xyz, height, width, int(pole_rows), y)
+    _equirect_kernel(flat, xyz, turns, height, width, int(pole_rows), y)
     return y
 
 
 @op
-def sample_tangent(images: np.ndarray, xyz: np.ndarray, half_width: float) -> np.ndarray:
+def sample_tangent(
+    images: np.ndarray, xyz: np.ndarray, extent: tuple[float, float], rotations: np.ndarray | None = None
+) -> np.ndarray:
     r"""Read pictures on the tangent plane x = 1 at directions, bilinearly; zero outside the picture.
 
     A direction with x > 0 meets the plane at (inverse gnomonic projection)
 
     .. math:: u = y / x \ \text{(to the right)},\qquad v = z / x \ \text{(up)}
 
-    The picture covers u in [-half_width, half_width]; its pixels are square and its centre is at u = v = 0.
+    The picture covers \|u\| <= extent[0] and \|v\| <= extent[1].
     Between the outermost pixel centres and the border, the outermost pixels are repeated.
 
     Parameters
@@ -85,8 +93,10 @@ def sample_tangent(images: np.ndarray, xyz: np.ndarray, half_width: float) -> np
         Pictures, row 0 up.
     xyz : ndarray (N, P, 3) or (1, P, 3)
         Directions of each picture, or one set for all.
-    half_width : float
-        Tangent of half the horizontal field of view.
+    extent : (float, float)
+        Half the picture's width and height on the plane: tangents of half its fields of view.
+    rotations : ndarray (N, 3, 3) or (1, 3, 3), optional
+        Matrices R that carry the picture to its place; it is read at R^-1 p for every direction p.
 
     Returns
     -------
@@ -101,16 +111,16 @@ def sample_tangent(images: np.ndarray, xyz: np.ndarray, half_width: float) -> np
     Examples
     --------
     >>> picture = np.array([[[[1.0], [2.0]], [[3.0], [4.0]]]])
-    >>> sample_tangent(picture, np.array([[[1.0, 0.5, 0.5], [1.0, 0.0, 0.0], [1.0, 2.0, 0.0]]]), 1.0).ravel()
+    >>> xyz = np.array([[[1.0, 0.5, 0.5], [1.0, 0.0, 0.0], [1.0, 2.0, 0.0]]])
+    >>> sample_tangent(picture, xyz, (1, 1)).ravel()
     array([2. , 2.5, 0. ])
     """
-    xyz = _check(images, xyz)
-    count, height, width, channels = images.shape
+    xyz = np.matmul(*_check(images, xyz, rotations))
+    count, height, width, _ = images.shape
     ahead = xyz[..., 0] > 0
     x = np.where(ahead, xyz[..., 0], 1.0)
-    scale = 0.5 * width / half_width
-    column = xyz[..., 1] / x * scale + (0.5 * width - 0.5)
-    row = (0.5 * height - 0.5) - xyz[..., 2] / x * scale
+    column = xyz[..., 1] / x * (0.5 * width / extent[0]) + (0.5 * width - 0.5)
+    row = (0.5 * height - 0.5) - xyz[..., 2] / x * (0.5 * height / extent[1])
     inside = ahead & (np.abs(column - (0.5 * width - 0.5)) <= 0.5 * width)
     inside &= np.abs(row - (0.5 * height - 0.5)) <= 0.5 * height
     row, column = np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)
@@ -124,28 +134,36 @@ def sample_tangent(images: np.ndarray, xyz: np.ndarray, half_width: float) -> np
 
 
 @sample_tangent.on("cpu")
-def _sample_tangent(images: np.ndarray, xyz: np.ndarray, half_width: float) -> np.ndarray:
-    xyz = _check(images, xyz)
+def _sample_tangent(
+    images: np.ndarray, xyz: np.ndarray, extent: tuple[float, float], rotations: np.ndarray | None = None
+) -> np.ndarray:
+    xyz, turns = _check(images, xyz, rotations)
     count, height, width, channels = images.shape
     y = memory.empty((count, xyz.shape[1], channels), images.dtype)
     flat = np.ascontiguousarray(images).reshape(count, height * width, channels)
-    _tangent_kernel(flat, xyz, height, width, float(half_width), y)
+    _tangent_kernel(flat, xyz, turns, height, width, float(extent[0]), float(extent[1]), y)
     return y
 
 
-def _check(images: np.ndarray, xyz: np.ndarray) -> np.ndarray:
+def _check(
+    images: np.ndarray, xyz: np.ndarray, rotations: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
     check_array("images", images, "N, H, W, C")
     xyz = check_directions(xyz, rank=3)
-    if len(xyz) not in (1, len(images)):
-        raise InputError(
-            f"xyz has {len(xyz)} sets of directions for {len(images)} images; expected one set, or one for each image."
-        )
-    return xyz
+    turns = np.eye(3)[None] if rotations is None else check_directions(rotations, rank=3)
+    if turns.shape[1] != 3:
+        raise InputError(f"rotations have shape {turns.shape}; expected (N, 3, 3): use Rotation.as_matrix().")
+    for name, sets in (("xyz", len(xyz)), ("rotations", len(turns))):
+        if sets not in (1, len(images)):
+            raise InputError(
+                f"{name} has {sets} sets for {len(images)} images; expected one set, or one for each image."
+            )
+    return xyz, turns
 
 
 @kernel()
-def _equirect_kernel(images, xyz, height, width, pole, y):
-    sets, points = xyz.shape[0], xyz.shape[1]
+def _equirect_kernel(images, xyz, turns, height, width, pole, out):
+    sets, points = max(xyz.shape[0], turns.shape[0]), xyz.shape[1]
     blocks = (points + BLOCK - 1) // BLOCK
     for b in prange(sets * blocks):
         own, first = b // blocks, (b % blocks) * BLOCK
@@ -153,13 +171,14 @@ def _equirect_kernel(images, xyz, height, width, pole, y):
         site = np.empty((BLOCK, 4), np.int64)
         weight = np.empty((BLOCK, 4), np.float64)
         for p in range(first, last):
-            _locate_equirect(xyz[own, p], height, width, pole, site[p - first], weight[p - first])
-        _read(images, site, weight, own, sets, first, last, y)
+            x, y, z = _turned(xyz, turns, own, p)
+            _locate_equirect(x, y, z, height, width, pole, site[p - first], weight[p - first])
+        _read(images, site, weight, own, sets, first, last, out)
 
 
 @kernel()
-def _tangent_kernel(images, xyz, height, width, half_width, y):
-    sets, points = xyz.shape[0], xyz.shape[1]
+def _tangent_kernel(images, xyz, turns, height, width, half_width, half_height, out):
+    sets, points = max(xyz.shape[0], turns.shape[0]), xyz.shape[1]
     blocks = (points + BLOCK - 1) // BLOCK
     for b in prange(sets * blocks):
         own, first = b // blocks, (b % blocks) * BLOCK
@@ -167,12 +186,24 @@ def _tangent_kernel(images, xyz, height, width, half_width, y):
         site = np.empty((BLOCK, 4), np.int64)
         weight = np.empty((BLOCK, 4), np.float64)
         for p in range(first, last):
-            _locate_tangent(xyz[own, p], height, width, half_width, site[p - first], weight[p - first])
-        _read(images, site, weight, own, sets, first, last, y)
+            x, y, z = _turned(xyz, turns, own, p)
+            _locate_tangent(
+                x, y, z, height, width, half_width, half_height, site[p - first], weight[p - first]
+            )
+        _read(images, site, weight, own, sets, first, last, out)
 
 
 @kernel(inline=True)
-def _read(images, site, weight, own, sets, first, last, y):
+def _turned(xyz, turns, own, p):
+    d, r = xyz[own % xyz.shape[0], p], turns[own % turns.shape[0]]
+    x = d[0] * r[0, 0] + d[1] * r[1, 0] + d[2] * r[2, 0]
+    y = d[0] * r[0, 1] + d[1] * r[1, 1] + d[2] * r[2, 1]
+    z = d[0] * r[0, 2] + d[1] * r[1, 2] + d[2] * r[2, 2]
+    return x, y, z
+
+
+@kernel(inline=True)
+def _read(images, site, weight, own, sets, first, last, out):
     """Blend four sites for each image that shares the directions; site -1 is outside the picture."""
     start, stop = (0, images.shape[0]) if sets == 1 else (own, own + 1)
     for n in range(start, stop):
@@ -180,9 +211,9 @@ def _read(images, site, weight, own, sets, first, last, y):
             s, w = site[p - first], weight[p - first]
             for c in range(images.shape[2]):
                 if s[0] < 0:
-                    y[n, p, c] = 0.0
+                    out[n, p, c] = 0.0
                 else:
-                    y[n, p, c] = (
+                    out[n, p, c] = (
                         w[0] * images[n, s[0], c]
                         + w[1] * images[n, s[1], c]
                         + w[2] * images[n, s[2], c]
@@ -191,12 +222,12 @@ def _read(images, site, weight, own, sets, first, last, y):
 
 
 @kernel(inline=True)
-def _locate_equirect(direction, height, width, pole, site, weight):
-    x, y, z = direction[0], direction[1], direction[2]
+def _locate_equirect(x, y, z, height, width, pole, site, weight):
     lat, lon = math.atan2(z, math.sqrt(x * x + y * y)), math.atan2(y, x)
     row = _snap((0.5 * math.pi - lat) * (height - pole) / math.pi - 0.5 * (1 - pole))
     column = _snap((lon + math.pi) * width / (2 * math.pi) - 0.5)
     north = math.floor(row)
+    # A row that is hit exactly is read twice, so that a NaN in the next one, weighted by zero, stays out.
     south = north if row == north else north + 1
     _locate_in_row(north, column, north + 1 - row, height, width, pole, site[:2], weight[:2])
     _locate_in_row(south, column, row - north, height, width, pole, site[2:], weight[2:])
@@ -215,14 +246,13 @@ def _locate_in_row(line, column, share, height, width, pole, site, weight):
 
 
 @kernel(inline=True)
-def _locate_tangent(direction, height, width, half_width, site, weight):
+def _locate_tangent(x, y, z, height, width, half_width, half_height, site, weight):
     site[0] = -1
-    x = direction[0]
     if x <= 0.0:
         return
-    scale, middle_row, middle_column = 0.5 * width / half_width, 0.5 * height - 0.5, 0.5 * width - 0.5
-    column = direction[1] / x * scale + middle_column
-    row = middle_row - direction[2] / x * scale
+    middle_row, middle_column = 0.5 * height - 0.5, 0.5 * width - 0.5
+    column = y / x * (0.5 * width / half_width) + middle_column
+    row = middle_row - z / x * (0.5 * height / half_height)
     if not (abs(column - middle_column) <= 0.5 * width and abs(row - middle_row) <= 0.5 * height):
         return
     row, column = min(max(row, 0.0), height - 1.0), min(max(column, 0.0), width - 1.0)

@@ -57,7 +57,7 @@ else:
     WIDE, PAIR, SINGLE = (2, 6), (2, 6), (1, 12)
     OUTER = (2, 4)
 SITES = 12  # a multiple of the sites of every tile
-DEPTHWISE_SITES = 4
+DEPTHWISE = (4, 4) if HOST.registers >= 32 else (2, 4)
 
 
 class Emitter:
@@ -145,7 +145,7 @@ def mix_tile(vectors: int, sites: int) -> Any:
     """
 
     @intrinsic
-    def mix(typing, x, x0, offset, o0, ostep, tap, t0, slots, channels, w, w0, bias, b0, zero, y, y0, target, y_at):  # type: ignore[no-untyped-def]
+    def mix(typing, x, x0, offset, o0, ostep, tap, t0, slots, channels, w, w0, bias, b0, zero, y, y0, target, y_at):
         arrays = {0: x, 2: offset, 5: tap, 9: w, 11: bias, 13: zero, 14: y, 16: target}
         signature = VOID(*(arrays.get(i, INT) for i in range(18)))
 
@@ -197,7 +197,7 @@ def outer_tile(vectors: int, channels: int) -> Any:
     """
 
     @intrinsic
-    def outer(typing, x, x0, offset, o0, n, zero, g, g0, target, t0, d, d0, dstep):  # type: ignore[no-untyped-def]
+    def outer(typing, x, x0, offset, o0, n, zero, g, g0, target, t0, d, d0, dstep):
         arrays = {0: x, 2: offset, 5: zero, 6: g, 8: target, 10: d}
         signature = VOID(*(arrays.get(i, INT) for i in range(13)))
 
@@ -223,6 +223,126 @@ def outer_tile(vectors: int, channels: int) -> Any:
             for c in range(channels):
                 for v in range(vectors):
                     e.store(sums[c * vectors + v], e.at(rows[c], v * e.lanes))
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return outer
+
+
+def _copy_taps(lanes: int) -> Any:
+    @intrinsic
+    def copy_taps(typing, x, x0, offset, o0, ostep, slots, n, zero, spare, limit, row, depth, channels):
+        arrays = {0: x, 2: offset, 7: zero, 8: spare, 10: row}
+        signature = VOID(*(arrays.get(i, INT) for i in range(13)))
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            e = Emitter(context, builder, signature, args)
+            e.vector = ir.VectorType(e.element, lanes)
+            (_, x0, _, o0, ostep, slots, n, _, _, limit, _, depth, channels) = args
+            x, offset, zero, spare, row = e.data(0), e.at(e.data(2), o0), e.data(7), e.data(8), e.data(10)
+
+            def site(p: Any, _: list[Any]) -> list[Any]:
+                out = e.at(row, e.b.mul(p, depth))
+
+                def slot(u: Any, carried: list[Any]) -> list[Any]:
+                    (to,) = carried
+                    relative = e.index(e.at(offset, e.b.mul(u, ostep), p))
+                    source = e.b.add(x0, relative)
+                    past = e.b.icmp_signed(">", source, limit)
+                    pointer = e.b.select(past, e.at(spare, e.b.sub(source, limit)), e.at(x, source))
+                    negative = e.b.icmp_signed("<", relative, ir.Constant(I64, 0))
+                    e.store(e.load(e.b.select(negative, zero, pointer)), to)
+                    return [e.at(to, channels)]
+
+                e.repeat(slots, [out], slot)
+                return []
+
+            e.repeat(n, [], site)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return copy_taps
+
+
+# ``copy_taps(x, x0, offset, o0, ostep, slots, n, zero, spare, limit, row, depth, channels)`` copies, for p < n and u < slots,
+# the `channels` elements from x[x0 + offset[o0 + u * ostep + p]] to row[p * depth + u * channels]. It moves whole vectors of
+# 4 or 8 elements in ascending order: what is too much is overwritten by the next copy, and sources beyond `limit`, near the
+# end of x, are read from `spare`, a copy of x[limit:] with room behind it.
+copy_taps_4, copy_taps_8 = _copy_taps(4), _copy_taps(8)
+
+
+def depthwise_tile(vectors: int, sites: int) -> Any:
+    """Return the intrinsic of a convolution that keeps channels apart, for a few vectors of channels.
+
+    ``depthwise(x, x0, offset, o0, ostep, tap, t0, slots, w, w0, wstep, bias, b0, zero, y, y0, target, y_at)`` computes, for
+    p < sites and k < vectors * lanes,
+
+        y[y0 + target[y_at + p] + k] = bias[b0 + k]
+            + sum over u < slots of x[x0 + offset[o0 + u * ostep + p] + k] * w[w0 + tap[t0 + u] * wstep + k]
+    """
+
+    @intrinsic
+    def depthwise(typing, x, x0, offset, o0, ostep, tap, t0, slots, w, w0, wstep, bias, b0, zero, y, y0, target, y_at):
+        arrays = {0: x, 2: offset, 5: tap, 8: w, 11: bias, 13: zero, 14: y, 16: target}
+        signature = VOID(*(arrays.get(i, INT) for i in range(18)))
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            e = Emitter(context, builder, signature, args)
+            (_, x0, _, o0, ostep, _, t0, slots, _, w0, wstep, _, b0, _, _, y0, _, y_at) = args
+            x, offset, tap, w = e.at(e.data(0), x0), e.at(e.data(2), o0), e.at(e.data(5), t0), e.at(e.data(8), w0)
+            zero, y, target = e.data(13), e.at(e.data(14), y0), e.at(e.data(16), y_at)
+            lanes = [v * e.lanes for v in range(vectors)]
+            start = [e.load(e.at(e.data(11), b0, v)) for v in lanes]
+
+            def slot(u: Any, sums: list[Any]) -> list[Any]:
+                row = e.at(offset, e.b.mul(u, ostep))
+                weights = e.at(w, e.b.mul(e.index(e.at(tap, u)), wstep))
+                ws = [e.load(e.at(weights, v)) for v in lanes]
+                sources = [e.row(x, e.index(e.at(row, p)), zero) for p in range(sites)]
+                xs = [e.load(e.at(source, v)) for source in sources for v in lanes]
+                return [e.fma(value, ws[i % vectors], sums[i]) for i, value in enumerate(xs)]
+
+            sums = e.repeat(slots, start * sites, slot)
+            for p in range(sites):
+                out = e.at(y, e.index(e.at(target, p)))
+                for i, v in enumerate(lanes):
+                    e.store(sums[p * vectors + i], e.at(out, v))
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return depthwise
+
+
+def depthwise_outer_tile(slots: int) -> Any:
+    """Return the intrinsic of the weight gradient of a depthwise convolution, for `slots` taps and one vector of channels.
+
+    ``outer(x, x0, offset, o0, ostep, tap, t0, n, zero, g, g0, target, d, d0, dstep)`` computes, for u < slots and one vector of k,
+
+        d[d0 + tap[t0 + u] * dstep + k] += sum over p < n of x[x0 + offset[o0 + u * ostep + p] + k] * g[g0 + target[p] + k]
+    """
+
+    @intrinsic
+    def outer(typing, x, x0, offset, o0, ostep, tap, t0, n, zero, g, g0, target, d, d0, dstep):
+        arrays = {0: x, 2: offset, 5: tap, 8: zero, 9: g, 11: target, 12: d}
+        signature = VOID(*(arrays.get(i, INT) for i in range(15)))
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            e = Emitter(context, builder, signature, args)
+            (_, x0, _, o0, ostep, _, t0, n, _, _, g0, _, _, d0, dstep) = args
+            x, offset, tap, zero = e.at(e.data(0), x0), e.at(e.data(2), o0), e.at(e.data(5), t0), e.data(8)
+            g, target, d = e.at(e.data(9), g0), e.data(11), e.at(e.data(12), d0)
+            rows = [e.at(offset, e.b.mul(ostep, ir.Constant(I64, u))) for u in range(slots)]
+            to = [e.at(d, e.b.mul(e.index(e.at(tap, u)), dstep)) for u in range(slots)]
+
+            def position(p: Any, sums: list[Any]) -> list[Any]:
+                gs = e.load(e.at(g, e.index(e.at(target, p))))
+                return [e.fma(e.load(e.row(x, e.index(e.at(rows[u], p)), zero)), gs, sums[u]) for u in range(slots)]
+
+            for u, value in enumerate(e.repeat(n, [e.zero] * slots, position)):
+                e.store(e.b.fadd(value, e.load(to[u])), to[u])
             return context.get_dummy_value()
 
         return signature, codegen

@@ -1,0 +1,44 @@
+"""Layers: forward and backward on one screen, one interface for every method."""
+
+from spherecnn.layers import methods as _methods  # noqa: F401  (enters the methods in the registry)
+from spherecnn.layers.activation import ELU, GELU, Dropout, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
+from spherecnn.layers.base import Layer, Param
+from spherecnn.layers.combine import Add, Composite, Concat, Residual, Sequential
+from spherecnn.layers.conv import CircularConv2d, Conv2d, CoordConv2d
+from spherecnn.layers.linear import Linear
+from spherecnn.layers.norm import BatchNorm, LayerNorm
+from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
+from spherecnn.layers.registry import METHODS, Method, method, register
+from spherecnn.layers.shape import Flatten
+
+__all__ = [
+    "ELU",
+    "GELU",
+    "METHODS",
+    "Add",
+    "AvgPool2d",
+    "BatchNorm",
+    "CircularConv2d",
+    "Composite",
+    "Concat",
+    "Conv2d",
+    "CoordConv2d",
+    "Dropout",
+    "Flatten",
+    "GlobalAvgPool",
+    "Layer",
+    "LayerNorm",
+    "LeakyReLU",
+    "Linear",
+    "MaxPool2d",
+    "Method",
+    "Param",
+    "ReLU",
+    "Residual",
+    "Sequential",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+    "method",
+    "register",
+]

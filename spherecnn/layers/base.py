@@ -28,6 +28,11 @@ class Param:
             self._grad = np.zeros_like(self.value)
         return self._grad
 
+    @property
+    def has_grad(self) -> bool:
+        """True once a backward pass has reached this parameter; optimizers skip those that none reached."""
+        return self._grad is not None
+
     def add_grad(self, grad: Array) -> None:
         """Add a fresh array to the gradient; the parameter may keep it."""
         if self._grad is None:
@@ -73,15 +78,17 @@ class Layer:
             self.children[name] = value
         object.__setattr__(self, name, value)
 
-    def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
+    def forward(self, *xs: Any, **mode: Any) -> tuple[Array, Backward]:
         """Return the output and `backward`, which maps dy to dx (a tuple for several inputs).
+
+        A subclass declares ``forward(self, x, *, train)``, with as many inputs as it has.
 
         `backward` adds to the gradients of the parameters. A layer with parameters also takes
         ``backward(dy, inputs=False)``, which skips dx and returns None.
         """
         raise NotImplementedError
 
-    def out_shape(self, *shapes: Shape) -> Shape:
+    def out_shape(self, *shapes: Any) -> Shape:
         """Return the output shape for input shapes, without computing; refuse shapes that do not fit."""
         raise NotImplementedError
 

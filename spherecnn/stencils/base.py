@@ -11,7 +11,7 @@ import numpy as np
 from spherecnn.errors import InputError
 
 # A task is the unit that one thread runs: large enough to fill register tiles, small enough for its tables to stay in L1.
-TASK_SITES = 192
+TASK_SITES = 384
 
 
 @dataclass(frozen=True)

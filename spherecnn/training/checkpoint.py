@@ -78,7 +78,9 @@ def save_checkpoint(
     write_atomic(path, save(arrays, metadata={_KEY: json.dumps(full)}))
 
 
-def load_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array], dict[str, Array]]:
+def load_checkpoint(
+    path: str | os.PathLike[str],
+) -> tuple[dict[str, Any], dict[str, Array], dict[str, Array]]:
     """Read (header, model arrays, extra arrays) from `path`.
 
     Raises
@@ -87,7 +89,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[
         If the file is missing, truncated, damaged, of another kind or of another format version.
     """
     if not Path(path).is_file():
-        raise InputError(f"{path} is not a file; expected a checkpoint: name one, such as best.safetensors of a run.")
+        raise InputError(
+            f"{path} is not a file; expected a checkpoint: name one, such as best.safetensors of a run."
+        )
     try:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get(_KEY)
@@ -100,8 +104,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[
         ) from error
     if not isinstance(header, dict):
         raise InputError(
-            f"{path} has no spherecnn header; expected a checkpoint that spherecnn saved: name last.safetensors "
-            "or best.safetensors of a run."
+            f"{path} has no spherecnn header; expected a checkpoint that spherecnn saved: "
+            "name last.safetensors or best.safetensors of a run."
         )
     if header.get("format") != FORMAT:
         raise InputError(
@@ -151,7 +155,8 @@ def set_random_state(rng: np.random.Generator, state: dict[str, Any]) -> None:
     kind = type(rng.bit_generator).__name__
     if state["bit_generator"] != kind:
         raise InputError(
-            f"the random state is of a {state['bit_generator']}; expected {kind}: use the generator that was saved."
+            f"the random state is of a {state['bit_generator']}; expected {kind}: "
+            "build the generator that was saved."
         )
     rng.bit_generator.state = state
 
@@ -166,7 +171,7 @@ def _digest(arrays: dict[str, Array]) -> str:
     for name in sorted(arrays):
         value = arrays[name]
         digest.update(f"{name} {value.dtype.str} {value.shape} ".encode())
-        digest.update(value.tobytes() if value.ndim == 0 else memoryview(value).cast("B") if value.size else b"")
+        digest.update(value.tobytes())
     return digest.hexdigest()
 
 

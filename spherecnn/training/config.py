@@ -50,9 +50,13 @@ def load_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); expected a TOML file: check the path.") from error
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}); expected a TOML file: check the path."
+        ) from error
     except ValueError as error:
-        raise InputError(f"{path} is not TOML ({error}); expected lines such as epochs = 3: correct the file.") from error
+        raise InputError(
+            f"{path} is not TOML ({error}); expected lines such as epochs = 3: correct the file."
+        ) from error
 
 
 def _table(table: dict[str, Any], path: tuple[str, ...]) -> list[str]:
@@ -85,6 +89,6 @@ def _value(value: Any, name: str) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_value(v, name) for v in value) + "]"
     raise InputError(
-        f"the setting {name} is a {type(value).__name__}; expected a word, a number, true or false, or a list of these: "
-        "pass plain values in config."
+        f"the setting {name} is a {type(value).__name__}; expected a word, a number, true or false, "
+        "or a list of these: pass plain values in config."
     )

@@ -49,7 +49,8 @@ class ArrayDataset:
     def __init__(self, x: Array, y: Array, classes: Sequence[str] | None = None):
         if len(x) != len(y) or len(x) == 0:
             raise InputError(
-                f"x holds {len(x)} samples and y holds {len(y)}; expected equal numbers of at least 1: pair them up."
+                f"x holds {len(x)} samples and y holds {len(y)}; expected equal numbers of at least 1: "
+                "pair each input with its target."
             )
         self.x, self.y = x, y
         self.classes = None if classes is None else list(classes)
@@ -113,7 +114,7 @@ def split(data: Dataset, fraction: float = 0.2, seed: int = 0) -> tuple[Subset, 
 
 
 def batches(samples: int, batch_size: int, rng: np.random.Generator | None = None) -> Iterator[Array]:
-    """Yield the indices of each batch of an epoch, shuffled by `rng` or else in order; the last may be smaller."""
+    """Yield the indices of each batch of an epoch, shuffled by `rng` or in order; the last may be smaller."""
     check_at_least("batch_size", batch_size, 1)
     order = np.arange(samples) if rng is None else rng.permutation(samples)
     for start in range(0, samples, batch_size):

@@ -16,7 +16,8 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"{folder} cannot be created ({error.strerror}); expected a folder that can be written: name another."
+            f"{folder} cannot be created ({error.strerror}); expected a place that can be written: "
+            "name another folder."
         ) from error
     return folder
 
@@ -41,7 +42,7 @@ def write_atomic(path: str | os.PathLike[str], content: bytes) -> None:
         os.replace(temporary, path)
     except OSError as error:
         raise InputError(
-            f"{path} could not be written ({error.strerror or error}) and what stood there before is untouched; "
+            f"{path} could not be written ({error.strerror}) and what stood there before is untouched; "
             "expected a folder with free space: free some or name another folder."
         ) from error
     finally:

@@ -10,7 +10,12 @@ Array = np.ndarray
 
 
 def confusion(
-    y: Array, target: Array, *, classes: int | None = None, area: Array | None = None, ignore_index: int = -100
+    y: Array,
+    target: Array,
+    *,
+    classes: int | None = None,
+    area: Array | None = None,
+    ignore_index: int = -100,
 ) -> Array:
     r"""Confusion matrix: rows are the truth, columns the prediction.
 
@@ -49,8 +54,8 @@ def confusion(
         classes, y = y.shape[-1], np.argmax(y, axis=-1)
     if y.shape != target.shape or classes is None:
         raise InputError(
-            f"predictions of shape {y.shape} meet targets of shape {target.shape} and {classes} classes; expected scores "
-            "with one more axis, or classes of the same shape and their number: match them."
+            f"predictions of shape {y.shape} meet targets of shape {target.shape} and {classes} classes; "
+            "expected scores with one more axis, or classes of the same shape and their number: match them."
         )
     counted = target != ignore_index
     rows, columns = target[counted].astype(np.int64), y[counted].astype(np.int64)
@@ -60,13 +65,18 @@ def confusion(
                 f"a {name} is class {index.min() if index.min() < 0 else index.max()}; "
                 f"expected 0 to {classes - 1}: correct the labels or the number of classes."
             )
-    weight = None if area is None else site_weights(area, target.shape)[counted]
+    weight = site_weights(area, target.shape)[counted]
     matrix = np.bincount(rows * classes + columns, weights=weight, minlength=classes * classes)
-    return matrix.reshape(classes, classes).astype(np.float64)
+    return matrix.reshape(classes, classes)
 
 
 def accuracy(
-    y: Array, target: Array, *, classes: int | None = None, area: Array | None = None, ignore_index: int = -100
+    y: Array,
+    target: Array,
+    *,
+    classes: int | None = None,
+    area: Array | None = None,
+    ignore_index: int = -100,
 ) -> float:
     r"""Weighted share of right predictions; NaN when nothing counts. Arguments as in `confusion`.
 
@@ -79,7 +89,12 @@ def accuracy(
 
 
 def iou(
-    y: Array, target: Array, *, classes: int | None = None, area: Array | None = None, ignore_index: int = -100
+    y: Array,
+    target: Array,
+    *,
+    classes: int | None = None,
+    area: Array | None = None,
+    ignore_index: int = -100,
 ) -> tuple[Array, float]:
     r"""Intersection over union of each class and their mean. Arguments as in `confusion`.
 
@@ -110,8 +125,10 @@ def iou_of(matrix: Array) -> tuple[Array, float]:
     return each, float(seen.mean()) if seen.size else float("nan")
 
 
-def site_weights(area: Array, shape: tuple[int, ...]) -> Array:
-    """Spread the weights of the sites (P,) over an array (N, P) or (N, H, W) of targets."""
+def site_weights(area: Array | None, shape: tuple[int, ...]) -> Array:
+    """Spread the weights of the sites (P,) over targets (N, H, W) or (N, P); ones without an area."""
+    if area is None:
+        return np.broadcast_to(1.0, shape)
     sites = int(np.prod(shape[1:]))
     if len(shape) < 2 or area.size != sites:
         raise InputError(

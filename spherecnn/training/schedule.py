@@ -42,15 +42,15 @@ class Schedule:
         return {name: value for name, value in vars(self).items() if name in self._progress}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned. The settings of this object stay; the optimizer keeps its own rate."""
+        """Go on from what `state` returned; settings stay, and the optimizer brings its own rate."""
         if state.keys() != self.state().keys():
             raise InputError(
-                f"the schedule state has {sorted(state)}; expected {sorted(self.state())} of a {type(self).__name__}: "
-                "use the schedule that saved it."
+                f"the schedule state has {sorted(state)}; expected {sorted(self.state())} of a "
+                f"{type(self).__name__}: use the schedule that saved it."
             )
         vars(self).update(state)
 
-    _progress = ("base_lr", "epoch")
+    _progress: tuple[str, ...] = ("base_lr", "epoch")
 
 
 class StepLR(Schedule):
@@ -79,7 +79,7 @@ class StepLR(Schedule):
 
 
 class CosineLR(Schedule):
-    r"""Half a cosine from the first rate to `min_lr` over `epochs`, after a linear warm-up; `min_lr` from then on.
+    r"""Half a cosine from the first rate to `min_lr`, after a linear warm-up; `min_lr` from then on.
 
     .. math::
 
@@ -103,7 +103,9 @@ class CosineLR(Schedule):
         self.epochs = check_at_least("epochs", epochs, 1)
         self.warmup = check_at_least("warmup", warmup, 0)
         if warmup >= epochs:
-            raise InputError(f"warmup is {warmup}; expected fewer epochs than the {epochs} of the schedule: lower it.")
+            raise InputError(
+                f"warmup is {warmup}; expected fewer epochs than the {epochs} of the schedule: lower it."
+            )
         self.min_lr = min_lr
         super().__init__(optimizer)
 
@@ -137,7 +139,9 @@ class ReduceOnPlateau(Schedule):
         check_choice("mode", mode, ("min", "max"))
         check_choice("threshold_mode", threshold_mode, ("rel", "abs"))
         if not 0 < factor < 1:
-            raise InputError(f"factor is {factor}; expected a number between 0 and 1: choose for example 0.1.")
+            raise InputError(
+                f"factor is {factor}; expected a number between 0 and 1: choose for example 0.1."
+            )
         self.mode, self.factor, self.patience, self.min_lr, self.eps = mode, factor, patience, min_lr, eps
         self.threshold, self.threshold_mode, self.cooldown = threshold, threshold_mode, cooldown
         self.best: float | None = None
@@ -150,7 +154,9 @@ class ReduceOnPlateau(Schedule):
     def step(self, metric: float | None = None) -> None:
         """Finish an epoch whose loss (or score, with ``mode="max"``) is `metric`."""
         if metric is None:
-            raise InputError("ReduceOnPlateau.step got no metric; expected the epoch's loss: call step(loss).")
+            raise InputError(
+                "ReduceOnPlateau.step got no metric; expected the epoch's loss: call step(loss)."
+            )
         self.epoch += 1
         if self._better(metric):
             self.best, self.bad_epochs = metric, 0

@@ -1,0 +1,32 @@
+"""`spherecnn bench`: the speed table of this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from spherecnn.cli import options as o
+
+
+@click.command(
+    "bench",
+    epilog="""\b
+Examples:
+  spherecnn bench --quick
+  spherecnn bench --out speed.csv""",
+)
+@click.option("--quick", is_flag=True, help="Fewer repetitions: rougher figures, sooner.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("speed.csv"),
+    show_default=True,
+    help="CSV file.",
+)
+@o.threads_option
+def command(quick: bool, out: Path, threads: int | None) -> None:
+    """Measure the kernels and a training step, beside torch where it is installed; write a CSV."""
+    from spherecnn import bench
+
+    bench.run(out=out, quick=quick)

@@ -1,0 +1,180 @@
+"""What the commands share: options, data by name, run folders, tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+import spherecnn as sc
+from spherecnn.datasets.transforms import KINDS, RotateAugment
+from spherecnn.errors import InputError
+from spherecnn.layers.registry import METHODS
+from spherecnn.training.checkpoint import load_checkpoint, restore_model
+from spherecnn.training.config import load_config
+
+Option = Callable[[Any], Any]
+AT_LEAST_1 = click.IntRange(1)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+def threads_option(command: Any) -> Any:
+    """--threads N, set before the command runs."""
+
+    def use(ctx: click.Context, param: click.Parameter, n: int | None) -> int | None:
+        if n is not None:
+            sc.set_num_threads(n)
+        return n
+
+    return click.option(
+        "--threads", type=AT_LEAST_1, callback=use, help="Threads of the kernels; all cores by default."
+    )(command)
+
+
+def rotate_option(name: str, text: str) -> Option:
+    """An option that takes a kind of rotation."""
+    return click.option(name, type=click.Choice(KINDS), default="none", show_default=True, help=text)
+
+
+seed_option = click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything random."
+)
+method_option = click.option(
+    "--method",
+    type=click.Choice(list(METHODS)),
+    default="circular",
+    show_default=True,
+    help="How to convolve.",
+)
+height_option = click.option(
+    "--height",
+    type=AT_LEAST_1,
+    default=60,
+    show_default=True,
+    help="Rows of the grid; it has twice as many columns.",
+)
+width_option = click.option(
+    "--width",
+    type=AT_LEAST_1,
+    default=16,
+    show_default=True,
+    help="Channels of the first convolution of the network.",
+)
+batch_option = click.option(
+    "--batch-size", type=AT_LEAST_1, default=32, show_default=True, help="Pictures a step."
+)
+
+weights_option = click.option(
+    "--weights",
+    type=click.Choice(["best", "last"]),
+    default="best",
+    show_default=True,
+    help="Which checkpoint.",
+)
+
+
+def open_data(
+    source: str, grid: Any, part: str, *, validation: float, seed: int, rotate: str = "none"
+) -> Any:
+    """Open a part ("train", "validation" or "test") of the data that `source` names.
+
+    `source` is "digits", a folder of IDX files, or a folder with one sub-folder of pictures a class; such a
+    folder has no test part of its own: all of it is that.
+    """
+    folder = Path(source)
+    if source == "digits" or holds_idx(folder):
+        split = "test" if part == "test" else "train"
+        planar = sc.datasets.digits if source == "digits" else partial(sc.datasets.mnist, folder)
+        data = planar(grid, split=split, rotate=rotate, seed=seed)
+        return data if part == "test" else sc.training.split(data, validation, seed)[part == "validation"]
+    if not folder.is_dir():
+        raise InputError(
+            f"--data is {source!r}; expected digits, a folder of MNIST-format files, or a folder with one "
+            "sub-folder of pictures for each class: check the path."
+        )
+    split = "all" if part == "test" else part
+    data = sc.datasets.panoramas(folder, grid, split=split, validation=validation, seed=seed).load()
+    return data if rotate == "none" else Rotated(data, rotate, seed)
+
+
+def holds_idx(folder: Path) -> bool:
+    """Whether a folder holds MNIST-format files."""
+    return any(folder.glob("*idx?-ubyte*"))
+
+
+class Rotated:
+    """A data set whose every picture is turned by a rotation that depends on the seed and its number only."""
+
+    def __init__(self, data: Any, kind: str, seed: int):
+        self.data, self.seed = data, seed
+        self.classes, self.grid = data.classes, data.grid
+        self.turn = RotateAugment(data.grid, kind)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        parts = [
+            self.turn(*self.data.batch(np.array([i])), np.random.default_rng((self.seed, int(i))))
+            for i in indices
+        ]
+        return tuple(np.concatenate(column) for column in zip(*parts, strict=True))  # type: ignore[return-value]
+
+
+def channels_of(data: Any) -> int:
+    """Channels of the pictures of a data set."""
+    return int(data.batch(np.array([0]))[0].shape[-1])
+
+
+def load_run(run: Path, weights: str) -> tuple[Any, dict[str, Any]]:
+    """Return the model of a run folder, with its "best" or "last" weights, and the config of the run."""
+    if not (run / "config.toml").is_file():
+        raise InputError(
+            f"{run} holds no config.toml; expected a run folder: name one that `spherecnn train` wrote."
+        )
+    header, arrays, _ = load_checkpoint(run / f"{weights}.safetensors")
+    model = sc.models.build(header["model"])
+    restore_model(model, header, arrays)
+    return model, load_config(run / "config.toml")
+
+
+def new_run(name: str) -> Path:
+    """A folder name under runs/ that no run has yet."""
+    return Path("runs") / time.strftime(f"{name}-%Y%m%d-%H%M%S")
+
+
+def csv_text(rows: Sequence[Sequence[Any]]) -> str:
+    """Rows as CSV text."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Align rows of text and numbers under a header: text to the left, numbers to the right.
+
+    Examples
+    --------
+    >>> print(table(["name", "size"], [["conv", 9], ["pool", 10]]))
+    name  size
+    ----  ----
+    conv     9
+    pool    10
+    """
+    numeric = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(header))]
+    cells = [list(header), *([f"{v:,}" if isinstance(v, int) else str(v) for v in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    cells.insert(1, ["-" * w for w in widths])
+    return "\n".join(
+        "  ".join(
+            c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)
+        ).rstrip()
+        for row in cells
+    )

@@ -1,0 +1,164 @@
+"""`spherecnn train`: train a network on a data set, into a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+import spherecnn as sc
+from spherecnn.cli import options as o
+from spherecnn.datasets.transforms import RotateAugment
+from spherecnn.errors import InputError
+from spherecnn.training.config import load_config
+from spherecnn.training.optim import OPTIMIZERS
+from spherecnn.training.schedule import SCHEDULES
+
+# What a run's config.toml records beside the options.
+RECORDED = {"classes"}
+# Options that do not change what a run computes, and may be given anew when it is resumed.
+FREE = {"resume", "data", "epochs", "threads"}
+
+
+def settings_of(command: click.Command, path: Path) -> dict[str, Any]:
+    """Read the options of a command from a TOML file."""
+    settings = load_config(path)
+    known = {p.name for p in command.params} - {"config", "resume"}
+    unknown = sorted(settings.keys() - known - RECORDED)
+    if unknown:
+        raise InputError(
+            f"{path} sets {unknown[0]!r}, which is no option of train; "
+            f"expected some of {', '.join(sorted(known))}: correct the name."
+        )
+    return {name: value for name, value in settings.items() if name in known}
+
+
+def use_config(ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
+    if path is not None:
+        ctx.default_map = settings_of(ctx.command, path)
+
+
+def use_run(ctx: click.Context, param: click.Parameter, run: Path | None) -> Path | None:
+    if run is not None:
+        if not (run / "last.safetensors").is_file():
+            raise InputError(
+                f"{run} holds no last.safetensors; expected a run folder to go on with: check the path."
+            )
+        ctx.default_map = settings_of(ctx.command, run / "config.toml")
+    return run
+
+
+@click.command(
+    "train",
+    epilog="""\b
+Examples:
+  spherecnn train --data digits --method circular --epochs 20 --out runs/circular
+  spherecnn train --data photos/ --height 128 --augment yaw --out runs/photos
+  spherecnn train --resume runs/circular --epochs 40""",
+)
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    is_eager=True,
+    expose_value=False,
+    callback=use_config,
+    help="TOML file of options, such as the config.toml of a run; options given here count more.",
+)
+@click.option(
+    "--resume", type=o.FOLDER, is_eager=True, callback=use_run, help="Go on with the run in this folder."
+)
+@click.option(
+    "--data",
+    required=True,
+    help="digits, a folder of MNIST-format files, or a folder with a sub-folder a class.",
+)
+@o.method_option
+@click.option(
+    "--task", type=click.Choice(["classify"]), default="classify", show_default=True, help="What to learn."
+)
+@o.height_option
+@o.width_option
+@click.option(
+    "--epochs", type=o.AT_LEAST_1, default=20, show_default=True, help="Passes over the data, in all."
+)
+@o.batch_option
+@click.option(
+    "--lr", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True, help="Learning rate."
+)
+@click.option(
+    "--optimizer", type=click.Choice(list(OPTIMIZERS)), default="adam", show_default=True, help="Update rule."
+)
+@click.option(
+    "--schedule",
+    type=click.Choice(["none", *SCHEDULES]),
+    default="cosine",
+    show_default=True,
+    help="Of the rate.",
+)
+@click.option("--clip-norm", type=click.FloatRange(0, min_open=True), help="Largest norm of the gradient.")
+@click.option(
+    "--patience", type=o.AT_LEAST_1, help="Stop when the validation loss has not fallen for so many epochs."
+)
+@o.rotate_option("--augment", "Turn the training pictures at random.")
+@click.option(
+    "--validation",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.2,
+    show_default=True,
+    help="Share of the training data to validate on.",
+)
+@o.seed_option
+@click.option("--out", type=o.FOLDER, help="Run folder; a new one under runs/ by default.")
+@o.threads_option
+@click.pass_context
+def command(ctx: click.Context, resume: Path | None, **options: Any) -> None:
+    """Train a network; write its run folder: config, log, checkpoints, curves."""
+    if resume is not None:
+        given = [n for n in options if ctx.get_parameter_source(n) is click.core.ParameterSource.COMMANDLINE]
+        if changed := sorted(set(given) - FREE):
+            raise click.UsageError(
+                f"--resume goes on with the run's own settings; leave out {', '.join(changed)}", ctx
+            )
+    train(resume, **options)
+
+
+def train(
+    resume: Path | None, data: str, method: str, height: int, width: int, seed: int, **options: Any
+) -> None:
+    """Run the command on its options."""
+    out = resume or options["out"] or o.new_run("train")
+    grid = sc.grids.Equirect(height)
+    training, validation = (
+        o.open_data(data, grid, part, validation=options["validation"], seed=seed)
+        for part in ("train", "validation")
+    )
+    classes = list(training.classes)
+    model = sc.models.classifier(method, o.channels_of(training), len(classes), grid, width=width, rng=seed)
+    click.echo(
+        f"{len(training)} pictures to train on and {len(validation)} to validate on, {len(classes)} classes, "
+        f"{grid!r}; {method}, {model.parameter_count:,} parameters"
+    )
+    source = data if data == "digits" else str(Path(data).resolve())
+    config = {"data": source, "method": method, "height": height, "width": width, "seed": seed, **options}
+    schedule, augment = options["schedule"], options["augment"]
+    history = sc.training.fit(
+        model,
+        training,
+        validation=validation,
+        optimizer=options["optimizer"],
+        schedule=None if schedule == "none" else schedule,
+        augment=None if augment == "none" else RotateAugment(grid, augment),
+        **{name: options[name] for name in ("epochs", "batch_size", "lr", "clip_norm", "patience")},
+        seed=seed,
+        out=out,
+        config=config | {"out": None, "threads": None, "classes": classes},
+        resume=resume is not None,
+    )
+    best = history.rows[history.best_epoch - 1]
+    click.echo(
+        f"\nBest epoch {history.best_epoch} of {history.epochs}: validation loss {best['val_loss']:.4f}, "
+        f"accuracy {best['val_accuracy']:.1%}.\n"
+        f"Wrote {out}: config.toml, log.csv, curves.png, best.safetensors, last.safetensors.\n"
+        f"Next: spherecnn evaluate {out}"
+    )

@@ -1,0 +1,107 @@
+"""`spherecnn warmup`: compile the kernels, so that nothing later waits for it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+
+import click
+import numpy as np
+from scipy.spatial.transform import Rotation
+from tqdm import tqdm
+
+import spherecnn as sc
+from spherecnn.cli import options as o
+from spherecnn.datasets.project import project_planar
+from spherecnn.datasets.transforms import rotate
+from spherecnn.kernels.jit import cache_folder
+from spherecnn.layers.registry import METHODS
+from spherecnn.training.losses import LOSSES
+from spherecnn.training.optim import OPTIMIZERS
+
+GRID = sc.grids.Equirect(8)
+
+
+@click.command(
+    "warmup",
+    epilog="""\b
+Examples:
+  spherecnn warmup
+  spherecnn warmup --clear""",
+)
+@click.option("--clear", is_flag=True, help="Delete all compiled kernels, of every version, instead.")
+@click.option("--float64", is_flag=True, help="Compile for double precision too.")
+@o.threads_option
+def command(clear: bool, float64: bool, threads: int | None) -> None:
+    """Compile the kernels into the cache on disk."""
+    parent = cache_folder().parent
+    if clear:
+        for folder in parent.iterdir():
+            shutil.rmtree(folder)
+        click.echo(f"Cleared {parent}.\nNext: spherecnn warmup")
+        return
+    start = time.perf_counter()
+    for dtype in (np.float32, np.float64) if float64 else (np.float32,):
+        work = list(jobs(np.dtype(dtype)))
+        with tqdm(work, unit="step", leave=False) as bar:
+            for name, job in bar:
+                bar.set_description(f"{name}, {np.dtype(dtype)}")
+                job()
+    click.echo(f"All kernels are ready in {cache_folder()}, after {time.perf_counter() - start:.1f} s.")
+
+
+def jobs(dtype: np.dtype) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Small pieces of work that together call every kernel."""
+    x = np.random.default_rng(0).random((2, *GRID.shape, 16)).astype(dtype)
+    for method in METHODS:
+        yield method, lambda method=method: train_step(method, x)  # type: ignore[misc]
+    for layer in layers():
+        yield type(layer).__name__, lambda layer=layer: step(layer.astype(dtype), x)  # type: ignore[misc]
+    for name in LOSSES:
+        yield name, lambda name=name: measure(name, x)  # type: ignore[misc]
+    for name in OPTIMIZERS:
+        yield name, lambda name=name: optimise(name, dtype)  # type: ignore[misc]
+    turn = Rotation.from_euler("y", 0.3)
+    yield "rotate", lambda: rotate(x, turn, GRID)
+    yield "project", lambda: project_planar(x[..., 0], GRID, rotations=turn)
+
+
+def layers() -> Iterator[sc.layers.Layer]:
+    """Layers whose kernels the classifiers do not use."""
+    yield sc.layers.Conv2d(16, 16, 3, stride=2, rng=0)
+    yield sc.layers.Conv2d(16, 16, 3, groups=16, rng=0)
+    yield sc.layers.Conv2d(16, 32, 3, groups=2, rng=0)
+    yield sc.layers.MaxPool2d(2)
+    yield sc.layers.AvgPool2d(2)
+    yield sc.layers.BatchNorm(16)
+    yield sc.layers.LayerNorm(16)
+    for activation in ("ReLU", "LeakyReLU", "ELU", "GELU", "Sigmoid", "Tanh", "Softmax"):
+        yield getattr(sc.layers, activation)()
+    yield sc.layers.Dropout(0.5, rng=0)
+
+
+def step(layer: sc.layers.Layer, x: np.ndarray) -> None:
+    """Forward and backward once, and forward as at test time."""
+    y, backward = layer.forward(x, train=True)
+    backward(np.ones_like(y))
+    layer(x)
+
+
+def train_step(method: str, x: np.ndarray) -> None:
+    """Forward and backward of a classifier."""
+    step(sc.models.classifier(method, x.shape[-1], 4, GRID, rng=0).astype(x.dtype), x)
+
+
+def measure(loss: str, x: np.ndarray) -> None:
+    """A loss on one value per pixel, weighed by area."""
+    target = np.zeros(x.shape[:-1], int) if loss == "cross_entropy" else x
+    LOSSES[loss](area=GRID.area)(x, target)
+
+
+def optimise(name: str, dtype: np.dtype) -> None:
+    """One step of an optimiser, with the gradient clipped."""
+    linear = sc.layers.Linear(4, 4, rng=0).astype(dtype)
+    step(linear, np.ones((2, 4), dtype))
+    sc.training.clip_grad_norm(linear.named_params(), 1.0)
+    OPTIMIZERS[name](linear.named_params(), lr=0.1).step()

@@ -1,0 +1,234 @@
+"""Augmentation: rotations of the sphere, brightness, contrast and noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from spherecnn.errors import InputError, check_array, check_choice
+from spherecnn.grids import Equirect, Grid
+from spherecnn.grids.resample import nearest_sites
+from spherecnn.kernels.sample import sample_equirect
+
+Transform = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
+KINDS = ("none", "yaw", "so3")
+
+
+def random_rotation(rng: np.random.Generator, kind: str = "so3", size: int | None = None) -> Rotation:
+    """Draw rotations uniformly.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    kind : {"so3", "yaw", "none"}
+        Every rotation (Haar measure), rotations about the vertical axis, or the identity.
+    size : int, optional
+        How many; None for a single rotation.
+
+    Returns
+    -------
+    scipy.spatial.transform.Rotation
+
+    Examples
+    --------
+    >>> turn = random_rotation(np.random.default_rng(0), "yaw")
+    >>> turn.apply([0.0, 0.0, 1.0])
+    array([0., 0., 1.])
+    """
+    check_choice("kind", kind, KINDS)
+    axes = () if size is None else (size,)
+    if kind == "so3":
+        return Rotation.from_quat(rng.standard_normal((*axes, 4)))
+    angle = np.asarray(rng.uniform(0, 2 * np.pi, axes) if kind == "yaw" else np.zeros(axes))
+    return Rotation.from_rotvec(angle[..., None] * np.array([0.0, 0.0, 1.0]))
+
+
+def looking_at(lat: float, lon: float, roll: float = 0.0) -> Rotation:
+    """Rotation that carries the view towards lat 0, lon 0 to another direction, with north kept up.
+
+    Parameters
+    ----------
+    lat, lon : float
+        The direction, radians.
+    roll : float
+        Radians by which the view is then turned clockwise, as seen on the panorama.
+
+    Examples
+    --------
+    >>> looking_at(0.0, np.pi / 2).apply([1.0, 0.0, 0.0]).round(6) + 0.0
+    array([0., 1., 0.])
+    >>> looking_at(0.3, 0.2).apply([0.0, 0.0, 1.0]).round(3)  # up stays on the meridian
+    array([-0.29 , -0.059,  0.955])
+    """
+    return Rotation.from_euler("ZYX", [lon, -lat, -roll])
+
+
+def rotate(images: np.ndarray, rotations: Rotation, grid: Grid, method: str = "bilinear") -> np.ndarray:
+    r"""Rotate images on the sphere: :math:`y(p) = x(R^{-1} p)`.
+
+    A rotation that maps pixel centres to pixel centres, as whole columns of yaw do, only moves pixels:
+    nothing is blurred, and a yaw of k columns equals ``numpy.roll(images, k, axis=2)`` to the bit.
+
+    Parameters
+    ----------
+    images : ndarray (N, H, W, C)
+        Images on `grid`: float32 or float64; any dtype with ``"nearest"``.
+    rotations : scipy.spatial.transform.Rotation
+        One rotation for all images or one for each.
+    grid : Equirect
+        Grid of the images.
+    method : {"bilinear", "nearest"}
+        ``"nearest"`` is for class labels.
+
+    Returns
+    -------
+    ndarray (N, H, W, C)
+
+    Raises
+    ------
+    InputError
+        If the images are not on the grid or the number of rotations differs.
+
+    Examples
+    --------
+    >>> x = np.arange(8.0).reshape(1, 2, 4, 1)
+    >>> rotate(x, Rotation.from_euler("z", 90, degrees=True), Equirect(2))[0, :, :, 0]
+    array([[3., 0., 1., 2.],
+           [7., 4., 5., 6.]])
+    """
+    check_choice("method", method, ("bilinear", "nearest"))
+    grid = _equirect(grid)
+    if images.ndim != 4 or images.shape[1:3] != grid.shape:
+        raise InputError(
+            f"images have shape {images.shape}; expected (N, {grid.height}, {grid.width}, C) for {grid!r}: "
+            "give the grid of the images, with channels as the last axis."
+        )
+    turns = np.reshape(rotations.as_matrix(), (-1, 3, 3))
+    if method == "bilinear":
+        return sample_equirect(images, grid.xyz[None], turns, grid.pole_rows).reshape(images.shape)
+    if len(turns) not in (1, len(images)):
+        raise InputError(
+            f"there are {len(turns)} rotations for {len(images)} images; expected one, or one for each image."
+        )
+    flat = images.reshape(len(images), grid.sites, -1)
+    moved = [x[nearest_sites(grid, grid.xyz @ turns[n % len(turns)])] for n, x in enumerate(flat)]
+    return np.stack(moved).reshape(images.shape)
+
+
+class RotateAugment:
+    """Rotate each image of a training batch at random.
+
+    ``"yaw"`` turns by a random number of whole columns, which loses nothing; ``"so3"`` draws from all
+    rotations. Targets on the grid, (N, H, W) or (N, H, W, K), turn with their image, integers by the nearest
+    pixel; one target for each image stays.
+
+    Parameters
+    ----------
+    grid : Equirect
+        Grid of the images.
+    kind : {"so3", "yaw", "none"}
+        Which rotations to draw.
+
+    Examples
+    --------
+    >>> augment = RotateAugment(Equirect(4), "yaw")
+    >>> x, y = augment(np.ones((2, 4, 8, 1), np.float32), np.array([0, 1]), np.random.default_rng(0))
+    >>> x.shape, y
+    ((2, 4, 8, 1), array([0, 1]))
+    """
+
+    def __init__(self, grid: Grid, kind: str = "so3"):
+        check_choice("kind", kind, KINDS)
+        self.grid, self.kind = _equirect(grid), kind
+
+    def __call__(
+        self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if self.kind == "none":
+            return x, y
+        turn = self._draw_yaw(rng, len(x)) if self.kind == "yaw" else self._draw_so3(rng, len(x))
+        return turn(x), turn(y) if y.shape[1:3] == self.grid.shape else y
+
+    def _draw_yaw(self, rng: np.random.Generator, count: int) -> Callable[[np.ndarray], np.ndarray]:
+        columns = rng.integers(self.grid.width, size=count)
+        return lambda maps: np.stack([np.roll(m, k, axis=1) for m, k in zip(maps, columns, strict=True)])
+
+    def _draw_so3(self, rng: np.random.Generator, count: int) -> Callable[[np.ndarray], np.ndarray]:
+        turns = random_rotation(rng, "so3", count)
+
+        def turn(maps: np.ndarray) -> np.ndarray:
+            method = "nearest" if maps.dtype.kind in "iub" else "bilinear"
+            channels = maps if maps.ndim == 4 else maps[..., None]
+            return rotate(channels, turns, self.grid, method).reshape(maps.shape)
+
+        return turn
+
+
+def _equirect(grid: Grid) -> Equirect:
+    if not isinstance(grid, Equirect):
+        raise InputError(f"the grid is {grid!r}; expected an Equirect: rotate equirectangular images.")
+    return grid
+
+
+class Photometric:
+    """Change brightness and contrast and add noise, drawn anew for each image; values stay in [0, 1].
+
+    Brightness and contrast are those of torchvision's ``ColorJitter``: a factor drawn from
+    [max(0, 1 - b), 1 + b] multiplies the image, and one drawn likewise its distance from its mean grey.
+
+    Parameters
+    ----------
+    brightness, contrast : float
+        Half-widths b of the factors' ranges.
+    noise : float
+        Standard deviation of Gaussian noise.
+
+    Examples
+    --------
+    >>> jitter = Photometric(brightness=0.2)
+    >>> x, y = jitter(np.full((1, 2, 4, 1), 0.5), np.array([3]), np.random.default_rng(0))
+    >>> bool(0.4 <= x.min() == x.max() <= 0.6)
+    True
+    """
+
+    def __init__(self, brightness: float = 0.2, contrast: float = 0.2, noise: float = 0.0):
+        for name, value in (("brightness", brightness), ("contrast", contrast), ("noise", noise)):
+            if not value >= 0:
+                raise InputError(f"{name} is {value!r}; expected a number of at least 0: change it.")
+        self.brightness, self.contrast, self.noise = brightness, contrast, noise
+
+    def __call__(
+        self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        check_array("x", x, "N, H, W, C")
+        bright, contrast = (
+            rng.uniform(max(0.0, 1 - b), 1 + b, (len(x), 1, 1, 1)).astype(x.dtype)
+            for b in (self.brightness, self.contrast)
+        )
+        x = np.clip(x * bright, 0, 1)
+        mean = x.mean(axis=(1, 2, 3), keepdims=True)
+        x = mean + (x - mean) * contrast
+        if self.noise > 0:
+            x = x + rng.standard_normal(x.shape, x.dtype) * x.dtype.type(self.noise)
+        return np.clip(x, 0, 1), y
+
+
+class Compose:
+    """Apply several augmentations, first to last.
+
+    Examples
+    --------
+    >>> augment = Compose(RotateAugment(Equirect(4), "yaw"), Photometric(noise=0.01))
+    """
+
+    def __init__(self, *transforms: Transform):
+        self.transforms = transforms
+
+    def __call__(
+        self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        for transform in self.transforms:
+            x, y = transform(x, y, rng)
+        return x, y

@@ -1,0 +1,143 @@
+"""Max pooling on a stencil, with switches. (Average pooling is `depthwise` with equal weights.)"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import prange
+
+from spherecnn.kernels.gather_gemm import task_tables
+from spherecnn.kernels.jit import kernel
+from spherecnn.kernels.memory import empty
+from spherecnn.kernels.op import op
+from spherecnn.kernels.vector import SITES
+
+NO_SWITCH = 255
+
+
+@op
+def max_pool(x: Any, stencil: Any) -> Any:
+    r"""Largest value over the taps of each site, and the tap (switch) that it came from; the first of equals.
+
+    .. math:: y_{n,p,c} = \max_u x_{n,\,source(p,u),\,c}
+
+    A tap that reads no site never wins; NaN always does.
+
+    Parameters
+    ----------
+    x : ndarray (N, P_in, C)
+    stencil : Stencil
+        At most 255 taps.
+
+    Returns
+    -------
+    y : ndarray (N, P_out, C)
+    switch : uint8 ndarray (N, P_out, C)
+    """
+    shape = (len(x), stencil.sites_out, x.shape[2])
+    y, switch = np.full(shape, -np.inf, x.dtype), np.full(shape, NO_SWITCH, np.uint8)
+    for out, tap, source in stencil.slots():
+        out, source = out[source >= 0], source[source >= 0]
+        value, best = x[:, source], y[:, out]
+        wins = (value > best) | (np.isnan(value) & ~np.isnan(best)) | (switch[:, out] == NO_SWITCH)
+        y[:, out] = np.where(wins, value, best)
+        switch[:, out] = np.where(wins, tap, switch[:, out])
+    return y, switch
+
+
+@op
+def max_pool_dx(dy: Any, switch: Any, stencil: Any) -> Any:
+    r"""Data gradient of `max_pool`: each dy goes to the site that its switch names.
+
+    .. math:: dx_{n,q,c} = \sum_{(p,u):\,source(p,u)=q} dy_{n,p,c}\,[switch_{n,p,c} = tap(u)]
+
+    Returns
+    -------
+    ndarray (N, P_in, C)
+    """
+    dx = np.zeros((len(dy), stencil.sites_in, dy.shape[2]), dy.dtype)
+    for out, tap, source in stencil.slots():
+        out, source = out[source >= 0], source[source >= 0]
+        np.add.at(dx, (slice(None), source), np.where(switch[:, out] == tap, dy[:, out], 0))
+    return dx
+
+
+@max_pool.on("cpu")
+def _max_pool_cpu(x: Any, stencil: Any) -> Any:
+    shape = (len(x), stencil.sites_out, x.shape[2])
+    y, switch = empty(shape, x.dtype), empty(shape, np.uint8)
+    sites, slots = stencil.widest
+    max_pool_tasks(x, y, switch, sites, slots, *stencil.tables)
+    return y, switch
+
+
+@max_pool_dx.on("cpu")
+def _max_pool_dx_cpu(dy: Any, switch: Any, stencil: Any) -> Any:
+    adjoint = stencil.transposed
+    dx = empty((len(dy), stencil.sites_in, dy.shape[2]), dy.dtype)
+    sites, slots = adjoint.widest
+    max_pool_dx_tasks(dy, switch, dx, sites, slots, *adjoint.tables)
+    return dx
+
+
+@kernel()
+def max_pool_tasks(
+    x, y, switch, most_sites, most_slots,
+    task, start, size, out_base, out_kind, first, tap, base, kind, column,
+):  # fmt: skip
+    samples, _, channels = x.shape
+    tasks = len(task) - 1
+    room = (most_sites + SITES - 1) // SITES * SITES
+    for q in prange(samples * tasks):
+        sample, a = q // tasks, q % tasks
+        offset, target = np.empty((most_slots, room), np.int32), np.empty(room, np.int32)
+        n, slots = task_tables(a, 1, 1, offset, target, task, start, size, out_base, out_kind, first, base, kind, column)
+        t0 = first[task[a]]
+        for p in range(n):
+            best, by = y[sample, target[p]], switch[sample, target[p]]
+            empty_so_far = True
+            for u in range(slots):
+                if offset[u, p] < 0:
+                    continue
+                row, t = x[sample, offset[u, p]], np.uint8(tap[t0 + u])
+                if empty_so_far:
+                    for c in range(channels):
+                        best[c] = row[c]
+                        by[c] = t
+                    empty_so_far = False
+                else:
+                    for c in range(channels):
+                        wins = not (row[c] <= best[c]) and best[c] == best[c]
+                        best[c] = row[c] if wins else best[c]
+                        by[c] = t if wins else by[c]
+            if empty_so_far:
+                for c in range(channels):
+                    best[c] = -np.inf
+                    by[c] = NO_SWITCH
+
+
+@kernel()
+def max_pool_dx_tasks(
+    dy, switch, dx, most_sites, most_slots,
+    task, start, size, out_base, out_kind, first, tap, base, kind, column,
+):  # fmt: skip
+    samples, _, channels = dy.shape
+    tasks = len(task) - 1
+    room = (most_sites + SITES - 1) // SITES * SITES
+    zero = np.zeros(1, dy.dtype)[0]
+    for q in prange(samples * tasks):
+        sample, a = q // tasks, q % tasks
+        offset, target = np.empty((most_slots, room), np.int32), np.empty(room, np.int32)
+        n, slots = task_tables(a, 1, 1, offset, target, task, start, size, out_base, out_kind, first, base, kind, column)
+        t0 = first[task[a]]
+        for p in range(n):
+            out = dx[sample, target[p]]
+            for c in range(channels):
+                out[c] = 0
+            for u in range(slots):
+                if offset[u, p] < 0:
+                    continue
+                row, by, t = dy[sample, offset[u, p]], switch[sample, offset[u, p]], np.uint8(tap[t0 + u])
+                for c in range(channels):
+                    out[c] += row[c] if by[c] == t else zero

@@ -1,0 +1,167 @@
+"""Pooling on equirectangular images, and over the whole sphere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from spherecnn.errors import InputError, check_array
+from spherecnn.grids import Grid
+from spherecnn.kernels.depthwise import depthwise
+from spherecnn.kernels.pool import max_pool, max_pool_dx
+from spherecnn.kernels.spmm import spmm
+from spherecnn.layers.base import Array, Backward, Layer, Shape
+from spherecnn.layers.conv import Window
+
+
+class _Pool2d(Window):
+    def __init__(self, kernel_size: Any, stride: Any, padding: Any, dilation: Any, padding_mode: str):
+        super().__init__(kernel_size, kernel_size if stride is None else stride, padding, dilation, padding_mode)
+        reach = [d * (k - 1) + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True)]
+        if any(max(p) > r // 2 for p, r in zip(self.padding, reach, strict=True)):
+            raise InputError(
+                f"padding is {padding} for a pooling window of {tuple(reach)}; expected at most half the window: reduce it."
+            )
+
+    def out_shape(self, *shapes: Shape) -> Shape:
+        ((n, h, w, c),) = shapes
+        return (n, *self.stencil(h, w).shape_out, c)
+
+    def extra_repr(self) -> str:
+        return self.window_repr()
+
+
+class MaxPool2d(_Pool2d):
+    r"""Largest value of each window, per channel.
+
+    .. math:: y_{n,p,q,c} = \max_{i,j} x_{n,\ p s - P + i d,\ q s - P + j d,\ c}
+
+    Arguments as in PyTorch. With ``padding_mode="zeros"`` the border never wins; "circular" windows cross the seam.
+    The gradient goes to the first of equal values; NaN wins, so that divergence shows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> MaxPool2d(2)(np.array([[1, 2], [4, 3]], np.float32).reshape(1, 2, 2, 1)).ravel()
+    array([4.], dtype=float32)
+    """
+
+    def __init__(
+        self, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, padding_mode: str = "zeros"
+    ):
+        super().__init__(kernel_size, stride, padding, dilation, padding_mode)
+        if self.kernel_size[0] * self.kernel_size[1] > 255:
+            raise InputError(
+                f"kernel_size is {self.kernel_size}; expected at most 255 taps in a pooling window: pool in two steps."
+            )
+
+    def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
+        (x,) = xs
+        stencil, sites = self.check_input(x)
+        y, switch = max_pool(sites, stencil)
+
+        def backward(dy: Array) -> Array:
+            return max_pool_dx(np.ascontiguousarray(dy).reshape(y.shape), switch, stencil).reshape(x.shape)
+
+        return y.reshape(self.out_shape(x.shape)), backward
+
+
+class AvgPool2d(_Pool2d):
+    r"""Mean of each window, per channel.
+
+    .. math:: y_{n,p,q,c} = \frac{1}{k_h k_w} \sum_{i,j} x_{n,\ p s - P + i,\ q s - P + j,\ c}
+
+    Arguments as in PyTorch. ``count_include_pad=False`` divides by the number of sites that the window reads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> AvgPool2d(2)(np.array([[1, 2], [4, 3]], np.float32).reshape(1, 2, 2, 1)).ravel()
+    array([2.5], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        count_include_pad: bool = True,
+        padding_mode: str = "zeros",
+    ):
+        super().__init__(kernel_size, stride, padding, 1, padding_mode)
+        self.count_include_pad = count_include_pad
+
+    def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
+        (x,) = xs
+        stencil, sites = self.check_input(x)
+        weights = np.full((stencil.taps, x.shape[3]), 1 / stencil.taps, x.dtype)
+        y = depthwise(sites, weights, None, stencil)
+        scale = None if self.count_include_pad else self._scale(stencil, x.dtype)
+        if scale is not None:
+            y *= scale
+
+        def backward(dy: Array) -> Array:
+            dy = np.ascontiguousarray(dy).reshape(y.shape)
+            return depthwise(dy if scale is None else dy * scale, weights, None, stencil.transposed).reshape(x.shape)
+
+        return y.reshape(self.out_shape(x.shape)), backward
+
+    @staticmethod
+    def _scale(stencil: Any, dtype: Any) -> Array:
+        counts = np.zeros(stencil.sites_out)
+        for out, _, source in stencil.slots():
+            counts[out] += source >= 0
+        return (stencil.taps / np.maximum(counts, 1))[:, None].astype(dtype)
+
+
+class GlobalAvgPool(Layer):
+    r"""Mean over the sphere, weighted by solid angle, per channel.
+
+    .. math:: y_{n,c} = \sum_p a_p\, x_{n,p,c} \Big/ \sum_p a_p
+
+    Parameters
+    ----------
+    grid : Grid
+        Whose `area` weighs the sites.
+    weighted : bool
+        False gives every site the same weight, as in a planar network.
+
+    Examples
+    --------
+    >>> import numpy as np, spherecnn as sc
+    >>> pool = sc.layers.GlobalAvgPool(sc.grids.Equirect(2))
+    >>> pool(np.ones((1, 2, 4, 3), np.float32))
+    array([[1., 1., 1.]], dtype=float32)
+    """
+
+    def __init__(self, grid: Grid, weighted: bool = True):
+        super().__init__()
+        self.grid, self.weighted = grid, weighted
+        weights = np.asarray(grid.area if weighted else np.ones(grid.sites))
+        self._row = scipy.sparse.csr_array((weights / weights.sum())[None])
+        self._column = scipy.sparse.csr_array(self._row.T)
+
+    def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
+        (x,) = xs
+        out_shape = self.out_shape(x.shape)
+        check_array("the input", x, ", ".join(["N", *["..."] * len(self.grid.shape), "C"]))
+        y = spmm(self._row, np.ascontiguousarray(x).reshape(len(x), self.grid.sites, -1))
+
+        def backward(dy: Array) -> Array:
+            return spmm(self._column, np.ascontiguousarray(dy).reshape(y.shape)).reshape(x.shape)
+
+        return y.reshape(out_shape), backward
+
+    def out_shape(self, *shapes: Shape) -> Shape:
+        (shape,) = shapes
+        if tuple(shape[1:-1]) != self.grid.shape:
+            raise InputError(
+                f"the input has shape {shape}; expected (N, {', '.join(map(str, self.grid.shape))}, C) "
+                f"for {self.grid!r}: use the grid of the input."
+            )
+        return (shape[0], shape[-1])
+
+    def extra_repr(self) -> str:
+        return repr(self.grid) + ("" if self.weighted else ", weighted=False")

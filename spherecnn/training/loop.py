@@ -1,0 +1,477 @@
+"""Training, evaluation and prediction."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from spherecnn.errors import InputError, check_at_least, check_choice
+from spherecnn.layers.base import Array, Layer
+from spherecnn.training.checkpoint import (
+    load_checkpoint,
+    random_state,
+    restore_model,
+    save_checkpoint,
+    set_random_state,
+)
+from spherecnn.training.config import save_config
+from spherecnn.training.data import Dataset, batches
+from spherecnn.training.files import make_folder, write_atomic
+from spherecnn.training.history import History
+from spherecnn.training.losses import LOSSES, CrossEntropyLoss, Loss
+from spherecnn.training.metrics import accuracy_of, confusion, iou_of
+from spherecnn.training.optim import OPTIMIZERS, Optimizer, clip_grad_norm
+from spherecnn.training.schedule import SCHEDULES, CosineLR, ReduceOnPlateau, Schedule, StepLR
+
+METRICS = ("accuracy", "confusion", "iou")
+Augment = Callable[[Array, Array, np.random.Generator], tuple[Array, Array]]
+LossFunction = Callable[[Array, Array], tuple[float, Array]]
+
+
+class TrainingDiverged(InputError):
+    """The loss, the gradients or the weights became NaN or infinite."""
+
+
+def fit(
+    model: Layer,
+    data: Dataset,
+    *,
+    validation: Dataset | None = None,
+    loss: str | LossFunction = "cross_entropy",
+    optimizer: str | Optimizer | None = None,
+    schedule: str | Schedule | None = None,
+    epochs: int = 10,
+    batch_size: int = 32,
+    lr: float = 1e-3,
+    clip_norm: float | None = None,
+    augment: Augment | None = None,
+    patience: int | None = None,
+    seed: int = 0,
+    out: str | os.PathLike[str] | None = None,
+    config: dict[str, Any] | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> History:
+    """Train a model in place; it ends with the weights of the last epoch.
+
+    Equal seeds give equal bits. A run that was stopped and resumed gives the bits of one that was not:
+    weights, optimizer state, log, everything but the seconds.
+
+    Parameters
+    ----------
+    model : Layer
+    data, validation : Dataset
+        What to train on, and what to measure at the end of each epoch.
+    loss : str or callable
+        A name of `LOSSES`, or ``loss(y, target) -> (value, dy)``. By name, outputs on the sites of
+        ``model.grid`` are weighted by the grid's area.
+    optimizer : str or Optimizer, optional
+        A name of `OPTIMIZERS` (with `lr` and defaults) or an optimizer; Adam by default.
+    schedule : str or Schedule, optional
+        "cosine" over `epochs`, "step" (a tenth after each third of `epochs`), "plateau", or a schedule.
+    epochs, batch_size : int
+    lr : float
+        Learning rate, where the optimizer is not given as an object.
+    clip_norm : float, optional
+        Largest norm of the whole gradient.
+    augment : callable, optional
+        ``augment(x, y, rng) -> (x, y)`` on every training batch.
+    patience : int, optional
+        Stop when the validation loss (training loss without validation) has not fallen for this many epochs.
+    seed : int
+        Seeds the order of the samples and the augmentation.
+    out : path, optional
+        Run folder: config.toml, log.csv, last.safetensors, best.safetensors, and curves.png at the end.
+    config : dict, optional
+        Plain values for config.toml; the settings of this call by default.
+    resume : bool
+        Go on from last.safetensors in `out`, up to `epochs` in all.
+    progress : bool
+        Show a bar and one line an epoch.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    TrainingDiverged
+        If the loss becomes NaN or infinite; the last good checkpoint stays.
+    InputError
+        If a setting or the data do not fit, `out` holds another run, or a file cannot be written.
+
+    Examples
+    --------
+    >>> import spherecnn as sc
+    >>> from spherecnn.training import ArrayDataset
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.standard_normal((64, 2)).astype(np.float32)
+    >>> data = ArrayDataset(x, (x[:, 0] > x[:, 1]).astype(int))
+    >>> net = sc.layers.Linear(2, 2, rng=0)
+    >>> history = fit(net, data, epochs=5, lr=0.1, progress=False)
+    >>> history["train_loss"][-1] < history["train_loss"][0]
+    True
+    """
+    check_at_least("epochs", epochs, 1)
+    check_at_least("batch_size", batch_size, 1)
+    if patience is not None:
+        check_at_least("patience", patience, 1)
+    if clip_norm is not None and not clip_norm > 0:
+        raise InputError(f"clip_norm is {clip_norm}; expected a number above 0: change it, or leave it out.")
+    settings = {
+        "loss": _name(loss),
+        "optimizer": _name(optimizer) or "adam",
+        "schedule": _name(schedule),
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "clip_norm": clip_norm,
+        "patience": patience,
+        "seed": seed,
+    }
+    made = _make_optimizer(optimizer, model, lr)
+    order, augmentation = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
+    run = _Run(
+        model=model,
+        data=data,
+        validation=validation,
+        loss=_make_loss(loss, model, data),
+        optimizer=made,
+        schedule=_make_schedule(schedule, made, epochs),
+        epochs=epochs,
+        batch_size=batch_size,
+        clip_norm=clip_norm,
+        patience=patience,
+        augment=augment,
+        order=order,
+        augmentation=augmentation,
+        out=None if out is None else Path(out),
+        progress=progress,
+    )
+    run.open_folder(
+        config or {"training": settings, "model": getattr(model, "config", None)},
+        keep_config=resume and config is None,
+        resume=resume,
+    )
+    run.train()
+    return run.history
+
+
+def evaluate(
+    model: Layer,
+    data: Dataset,
+    *,
+    loss: str | LossFunction = "cross_entropy",
+    batch_size: int = 32,
+    metrics: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Measure a model on a data set, without training it.
+
+    Parameters
+    ----------
+    model : Layer
+    data : Dataset
+    loss : str or callable
+        As in `fit`.
+    batch_size : int
+    metrics : sequence of str, optional
+        Any of "accuracy", "confusion" and "iou", for classes; by default accuracy with the cross-entropy and
+        none with other losses. They use the area weights and the ignored class of the loss.
+
+    Returns
+    -------
+    dict
+        "loss"; as asked, "accuracy", "confusion" (K, K) with rows of truth, "iou" (K,) and "mean_iou".
+
+    Examples
+    --------
+    >>> import spherecnn as sc
+    >>> from spherecnn.training import ArrayDataset
+    >>> data = ArrayDataset(np.zeros((4, 3), np.float32), np.array([0, 0, 0, 1]))
+    >>> net = sc.layers.Linear(3, 2, rng=0)
+    >>> net.bias.value[:] = 1, 0
+    >>> evaluate(net, data)["accuracy"]
+    0.75
+    """
+    loss = _make_loss(loss, model, data)
+    metrics = metrics if metrics is not None else ("accuracy",) if isinstance(loss, CrossEntropyLoss) else ()
+    for name in metrics:
+        check_choice("a metric", name, METRICS)
+    tally = _Tally(loss, classes=bool(metrics))
+    for indices in batches(len(data), batch_size):
+        x, target = data.batch(indices)
+        y = model(_input(model, x))
+        tally.add(y, target, loss(y, target)[0])
+    found: dict[str, Any] = {"loss": tally.loss}
+    if tally.matrix is not None:
+        each, mean = iou_of(tally.matrix)
+        known = {"accuracy": accuracy_of(tally.matrix), "confusion": tally.matrix, "iou": each}
+        found |= {name: known[name] for name in metrics}
+        found |= {"mean_iou": mean} if "iou" in metrics else {}
+    return found
+
+
+def predict(model: Layer, x: Array, batch_size: int = 32) -> Array:
+    """Return the model's output for inputs x (N, ..., C), computed batch by batch.
+
+    Examples
+    --------
+    >>> import spherecnn as sc
+    >>> predict(sc.layers.ReLU(), np.array([[1.0], [-1.0], [2.0]]), batch_size=2)
+    array([[1.], [0.], [2.]])
+    """
+    if len(x) == 0:
+        raise InputError("x holds no samples; expected at least one: pass an array (N, ..., C).")
+    return np.concatenate([model(_input(model, x[i])) for i in batches(len(x), batch_size)])
+
+
+class _Tally:
+    """Means over batches: of the loss, weighted by what each batch counts, and of the confusion matrix."""
+
+    def __init__(self, loss: LossFunction, classes: bool):
+        self.criterion, self.classes = loss, classes
+        self.total = self.count = 0.0
+        self.matrix: Array | None = None
+
+    def add(self, y: Array, target: Array, value: float) -> None:
+        count = self.criterion.count(y, target) if isinstance(self.criterion, Loss) else float(len(y))
+        self.total += value * count
+        self.count += count
+        if self.classes:
+            ignored = getattr(self.criterion, "ignore_index", -100)
+            matrix = confusion(y, target, area=getattr(self.criterion, "area", None), ignore_index=ignored)
+            self.matrix = matrix if self.matrix is None else self.matrix + matrix
+
+    @property
+    def loss(self) -> float:
+        return self.total / self.count if self.count > 0 else 0.0
+
+    @property
+    def accuracy(self) -> float | None:
+        return None if self.matrix is None else accuracy_of(self.matrix)
+
+
+@dataclasses.dataclass
+class _Run:
+    """One call of `fit`: everything that changes while it trains, and its folder."""
+
+    model: Layer
+    data: Dataset
+    validation: Dataset | None
+    loss: LossFunction
+    optimizer: Optimizer
+    schedule: Schedule | None
+    epochs: int
+    batch_size: int
+    clip_norm: float | None
+    patience: int | None
+    augment: Augment | None
+    order: np.random.Generator
+    augmentation: np.random.Generator
+    out: Path | None
+    progress: bool
+    history: History = dataclasses.field(default_factory=History)
+    saved: int = 0
+
+    def train(self) -> None:
+        try:
+            while self.history.epochs < self.epochs and not self.out_of_patience():
+                self.run_epoch(self.history.epochs + 1)
+        except (KeyboardInterrupt, TrainingDiverged) as stop:
+            if isinstance(stop, KeyboardInterrupt):
+                tqdm.write(f"stopped in epoch {self.saved + 1}; {self.kept()}", file=sys.stderr)
+            self.draw()
+            raise
+        self.history.stopped_early = self.history.epochs < self.epochs
+        self.draw()
+
+    def out_of_patience(self) -> bool:
+        return self.patience is not None and self.history.epochs - self.history.best_epoch >= self.patience
+
+    def run_epoch(self, epoch: int) -> None:
+        start, lr = time.perf_counter(), self.optimizer.lr
+        trained = self.train_epoch(epoch)
+        row = {"epoch": epoch, "lr": lr, "train_loss": trained.loss, "train_accuracy": trained.accuracy}
+        if self.validation is not None:
+            measured = evaluate(self.model, self.validation, loss=self.loss, batch_size=self.batch_size)
+            row |= {"val_loss": measured["loss"], "val_accuracy": measured.get("accuracy")}
+            self.check_finite(measured["loss"], "validation loss", epoch)
+        for name, param in self.model.named_params().items():
+            self.check_finite(param.value, name, epoch)
+        row["seconds"] = round(time.perf_counter() - start, 3)
+        best = self.history.add(row)
+        if self.schedule is not None:
+            self.schedule.step(row.get("val_loss", row["train_loss"]))
+        if self.out is not None:
+            self.save(best)
+        if self.progress:
+            tqdm.write(_line(row, self.epochs), file=sys.stderr)
+
+    def train_epoch(self, epoch: int) -> _Tally:
+        tally = _Tally(self.loss, classes=isinstance(self.loss, CrossEntropyLoss))
+        order: Iterable[Array] = batches(len(self.data), self.batch_size, self.order)
+        total = math.ceil(len(self.data) / self.batch_size)
+        with tqdm(
+            order, f"epoch {epoch}/{self.epochs}", total, leave=False, disable=None if self.progress else True
+        ) as bar:
+            for step, indices in enumerate(bar, 1):
+                self.train_step(indices, tally, epoch, step)
+                bar.set_postfix_str(f"loss {tally.loss:.4f}", refresh=False)
+        return tally
+
+    def train_step(self, indices: Array, tally: _Tally, epoch: int, step: int) -> None:
+        x, target = self.data.batch(indices)
+        if self.augment is not None:
+            x, target = self.augment(x, target, self.augmentation)
+        y, backward = self.model.forward(_input(self.model, x), train=True)
+        value, dy = self.loss(y, target)
+        self.check_finite(value, "loss", epoch, step)
+        self.optimizer.zero_grad()
+        backward(dy, inputs=False)
+        if self.clip_norm is not None:
+            norm = clip_grad_norm(self.optimizer.params, self.clip_norm)
+            self.check_finite(norm, "gradient norm", epoch, step)
+        self.optimizer.step()
+        tally.add(y, target, value)
+
+    def check_finite(self, value: Any, name: str, epoch: int, step: int | None = None) -> None:
+        if not np.isfinite(value).all():
+            at = f"epoch {epoch}" if step is None else f"epoch {epoch}, step {step}"
+            raise TrainingDiverged(
+                f"training diverged in {at}: the {name} is NaN or infinite; {self.kept()}; "
+                "expected finite numbers: lower lr, set clip_norm or check the data for NaN."
+            )
+
+    def kept(self) -> str:
+        """Say what of this run is on disk."""
+        if self.out is None:
+            return "nothing is saved, as no run folder was given"
+        if not self.saved:
+            return "nothing is saved, as no epoch was finished"
+        return (
+            f"{self.out / 'last.safetensors'} holds epoch {self.saved}, "
+            f"and fit(..., resume=True) or `spherecnn train --resume {self.out}` goes on from there"
+        )
+
+    def open_folder(self, config: dict[str, Any], keep_config: bool, resume: bool) -> None:
+        if self.out is None:
+            if resume:
+                raise InputError(
+                    "resume got no run folder; expected the folder of the run to go on with: pass out."
+                )
+            return
+        last = self.out / "last.safetensors"
+        if resume:
+            self.load(last)
+        elif last.exists():
+            raise InputError(
+                f"{self.out} holds a run already; expected a new folder: resume that run or name another."
+            )
+        make_folder(self.out)
+        if not keep_config:
+            save_config(self.out / "config.toml", config)
+        write_atomic(self.out / "log.csv", self.history.to_csv().encode())
+
+    def save(self, best: bool) -> None:
+        assert self.out is not None
+        header = {
+            "epoch": self.history.epochs,
+            "step": self.history.epochs * math.ceil(len(self.data) / self.batch_size),
+            "optimizer": _kind(self.optimizer),
+            "schedule": _kind(self.schedule),
+            "schedule_state": None if self.schedule is None else self.schedule.state(),
+            "order": random_state(self.order),
+            "augmentation": random_state(self.augmentation),
+            "history": dataclasses.asdict(self.history),
+            "metrics": self.history.rows[-1],
+        }
+        if best:
+            save_checkpoint(self.out / "best.safetensors", self.model, header)
+        save_checkpoint(self.out / "last.safetensors", self.model, header, self.optimizer.state())
+        self.saved = self.history.epochs
+        write_atomic(self.out / "log.csv", self.history.to_csv().encode())
+
+    def load(self, path: Path) -> None:
+        header, arrays, state = load_checkpoint(path)
+        saved = header["optimizer"], header["schedule"]
+        given = _kind(self.optimizer), _kind(self.schedule)
+        if saved != given:
+            raise InputError(
+                f"{path} has optimizer and schedule {saved}; expected {given}, those of this call: "
+                "resume with the settings of the run."
+            )
+        restore_model(self.model, header, arrays)
+        self.optimizer.load_state(state)
+        if self.schedule is not None:
+            self.schedule.load_state(header["schedule_state"])
+        set_random_state(self.order, header["order"])
+        set_random_state(self.augmentation, header["augmentation"])
+        self.history = History(**header["history"])
+        self.saved = self.history.epochs
+
+    def draw(self) -> None:
+        if self.out is not None and self.history.rows:
+            from spherecnn.viz.curves import curves_png
+
+            write_atomic(self.out / "curves.png", curves_png(self.history.rows))
+
+
+def _make_loss(loss: str | LossFunction, model: Layer, data: Dataset) -> LossFunction:
+    if not isinstance(loss, str):
+        return loss
+    check_choice("loss", loss, tuple(LOSSES))
+    shape = model.out_shape((1, *data.batch(np.array([0]))[0].shape[1:]))
+    grid = getattr(model, "grid", None)
+    if grid is not None and len(shape) > 2 and shape[1:-1] == tuple(grid.shape):
+        return LOSSES[loss](area=grid.area)
+    return LOSSES[loss]()
+
+
+def _make_optimizer(optimizer: str | Optimizer | None, model: Layer, lr: float) -> Optimizer:
+    if isinstance(optimizer, Optimizer):
+        return optimizer
+    name = optimizer or "adam"
+    check_choice("optimizer", name, tuple(OPTIMIZERS))
+    return OPTIMIZERS[name](model.named_params(), lr=lr)
+
+
+def _make_schedule(schedule: str | Schedule | None, optimizer: Optimizer, epochs: int) -> Schedule | None:
+    if isinstance(schedule, Schedule) and schedule.optimizer is not optimizer:
+        raise InputError("the schedule drives another optimizer; expected the one given to fit: pass both.")
+    if schedule is None or isinstance(schedule, Schedule):
+        return schedule
+    check_choice("schedule", schedule, tuple(SCHEDULES))
+    if schedule == "cosine":
+        return CosineLR(optimizer, epochs)
+    return StepLR(optimizer, max(1, epochs // 3)) if schedule == "step" else ReduceOnPlateau(optimizer)
+
+
+def _input(model: Layer, x: Array) -> Array:
+    """Contiguous, and in the precision of the model's weights."""
+    dtype = model.dtype if x.dtype.kind == "f" and model.dtype is not None else x.dtype
+    return np.ascontiguousarray(x, dtype)
+
+
+def _name(choice: Any) -> str | None:
+    if choice is None or isinstance(choice, str):
+        return choice
+    return getattr(choice, "__name__", type(choice).__name__)
+
+
+def _kind(part: object) -> str | None:
+    return None if part is None else type(part).__name__
+
+
+def _line(row: dict[str, Any], epochs: int) -> str:
+    names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+    parts = [f"{name.replace('_', ' ')} {row[name]:.4f}" for name in names if row.get(name) is not None]
+    return f"epoch {row['epoch']}/{epochs}: {', '.join(parts)}, {row['seconds']:.1f} s"

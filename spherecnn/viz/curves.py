@@ -1,0 +1,59 @@
+"""Learning curves as a picture."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+
+def curves(rows: Sequence[dict[str, Any]]) -> Any:
+    """Draw the losses, and the accuracies where there are any, against the epoch.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        ``History.rows`` of `spherecnn.training.fit`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    panels = [("loss", ("train_loss", "val_loss"))]
+    if any(row["train_accuracy"] is not None or row["val_accuracy"] is not None for row in rows):
+        panels.append(("accuracy", ("train_accuracy", "val_accuracy")))
+    figure = Figure(figsize=(5 * len(panels), 3.6), layout="constrained")
+    for axes, (title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for name, label, colour in zip(
+            names, ("training", "validation"), ("#4c72b0", "#dd8452"), strict=True
+        ):
+            points = [(row["epoch"], row[name]) for row in rows if row[name] is not None]
+            if points:
+                axes.plot(*zip(*points, strict=True), color=colour, label=label, marker="o", markersize=3)
+        axes.set(xlabel="epoch", ylabel=title)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    return figure
+
+
+def curves_png(rows: Sequence[dict[str, Any]], dpi: int = 120) -> bytes:
+    """Return the picture of `curves` as PNG bytes.
+
+    Examples
+    --------
+    >>> row = {"train_loss": 1.0, "val_loss": None, "train_accuracy": None, "val_accuracy": None}
+    >>> curves_png([{"epoch": 1, **row}])[1:4]
+    b'PNG'
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    buffer = io.BytesIO()
+    figure = curves(rows)
+    figure.set_dpi(dpi)
+    FigureCanvasAgg(figure).print_png(buffer)
+    return buffer.getvalue()
