@@ -64,9 +64,7 @@ def draw_globe(axes: Axes, grid: sc.grids.Equirect) -> None:
     axes.plot(*seen(grid.xyz), ".", color="black", markersize=4)
     pole = seen(np.array([[0.0, 0.0, 1.0]]))
     axes.plot(*pole, "o", color="white", markeredgecolor="black")
-    axes.annotate(
-        "north pole", pole.ravel(), (-70, 4), textcoords="offset points", arrowprops={"arrowstyle": "-"}
-    )
+    axes.annotate("north pole", pole.ravel(), (-70, 4), textcoords="offset points", arrowprops={"arrowstyle": "-"})
     axes.set_title("the same on the sphere, seen from outside;\nthe seam in red")
     axes.set_axis_off()
 

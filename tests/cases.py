@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from spherecnn.grids import Equirect
 from spherecnn.layers.activation import ELU, GELU, Dropout, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from spherecnn.layers.base import Layer
-from spherecnn.grids import Equirect
 from spherecnn.layers.combine import Add, Concat, Residual, Sequential
 from spherecnn.layers.conv import CircularConv2d, Conv2d, CoordConv2d
 from spherecnn.layers.linear import Linear
@@ -58,7 +58,11 @@ CASES = [
     Case("conv_grouped", lambda rng: Conv2d(6, 9, 3, groups=3, rng=rng), ((2, 4, 6, 6),)),
     Case("conv_depthwise", lambda rng: Conv2d(18, 18, 3, groups=18, rng=rng), ((2, 4, 6, 18),)),
     Case("conv_sphere", lambda rng: Conv2d(4, 3, 5, padding_mode="sphere", rng=rng), ((2, 4, 6, 4),)),
-    Case("conv_sphere_poles", lambda rng: Conv2d(4, 3, 3, padding_mode="sphere_poles", rng=rng), ((2, 4, 6, 4),)),
+    Case(
+        "conv_sphere_poles",
+        lambda rng: Conv2d(4, 3, 3, padding_mode="sphere_poles", rng=rng),
+        ((2, 4, 6, 4),),
+    ),
     Case("conv_reflect", lambda rng: Conv2d(2, 3, 4, padding_mode="reflect", rng=rng), ((2, 4, 6, 2),)),
     Case("conv_replicate", lambda rng: Conv2d(2, 3, (7, 1), padding_mode="replicate", rng=rng), ((2, 4, 6, 2),)),
     Case("circular", lambda rng: CircularConv2d(5, 4, 3, rng=rng), ((2, 4, 6, 5),)),
@@ -77,5 +81,9 @@ CASES = [
     Case("avg_pool_sphere", lambda rng: AvgPool2d(3, 1, 1, padding_mode="sphere"), ((2, 4, 6, 5),)),
     Case("global_avg_pool", lambda rng: GlobalAvgPool(Equirect(3)), ((2, 3, 6, 5),)),
     Case("global_avg_pool_unweighted", lambda rng: GlobalAvgPool(Equirect(3), weighted=False), ((2, 3, 6, 5),)),
-    Case("classifier", lambda rng: classifier("circular", 2, 3, Equirect(8), width=3, rng=rng), ((3, 8, 16, 2),)),
+    Case(
+        "classifier",
+        lambda rng: classifier("circular", 2, 3, Equirect(8), width=3, rng=rng),
+        ((3, 8, 16, 2),),
+    ),
 ]

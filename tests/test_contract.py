@@ -45,9 +45,7 @@ def test_every_layer_has_a_case_and_a_line_in_the_docs(cls):
     built = {type(case.build(np.random.default_rng(0))) for case in CASES}
     assert cls in built, f"add a case for {cls.__name__} to tests/cases.py"
     if DOCS.exists():
-        assert re.search(rf"\b{cls.__name__}\b", DOCS.read_text()), (
-            f"describe {cls.__name__} in docs/layers.md"
-        )
+        assert re.search(rf"\b{cls.__name__}\b", DOCS.read_text()), f"describe {cls.__name__} in docs/layers.md"
 
 
 class Scale(Layer):

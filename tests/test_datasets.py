@@ -46,12 +46,7 @@ def png16_rgb(array):
     height, width = array.shape[:2]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
     header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("kind", list(CODES))
@@ -138,9 +133,7 @@ def test_orientations_stay_with_their_samples(rotate):
     part, y = again.batch(np.array([4, 1]))
     assert np.array_equal(part, whole[[4, 1]])
     assert y.tolist() == [4, 1]
-    other = PlanarDataset(pictures, np.arange(6), "abcdef", GRID, rotate=rotate, seed=1).batch(np.arange(6))[
-        0
-    ]
+    other = PlanarDataset(pictures, np.arange(6), "abcdef", GRID, rotate=rotate, seed=1).batch(np.arange(6))[0]
     assert np.array_equal(other, whole) == (rotate == "none")
 
 

@@ -30,9 +30,7 @@ def assert_close(ours, theirs, dtype):
     theirs = np.asarray(theirs)
     assert ours.dtype == dtype
     assert ours.shape == theirs.shape
-    np.testing.assert_allclose(
-        ours, theirs, rtol=0, atol=RTOL[dtype] * max(np.abs(theirs).max(initial=0), 1e-3)
-    )
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=RTOL[dtype] * max(np.abs(theirs).max(initial=0), 1e-3))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -98,7 +96,7 @@ def test_dropout(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("of_batch", [True, False])
-@pytest.mark.parametrize("shape", [(2, 1), (3, 5, 3), (2, 33, 65, 7), (40, 32), (9, 200), (5000, 16)])
+@pytest.mark.parametrize("shape", [(7, 1), (3, 5, 3), (2, 33, 65, 7), (40, 32), (9, 200), (5000, 16)])
 def test_batch_norm_is_its_definition(shape, of_batch, dtype):
     rng = np.random.default_rng(0)
     x, dy = (rng.standard_normal((2, *shape)) + 3).astype(dtype)
@@ -107,9 +105,7 @@ def test_batch_norm_is_its_definition(shape, of_batch, dtype):
     mean, var = norm.batch_moments.definition(x)
     for w, b in ((weight, bias), (None, None)):
         check_op(norm.batch_norm, x, mean, var, w, b, 1e-5)
-        check_op(
-            norm.batch_norm_grad, dy, x, mean, var, w, 1e-5, of_batch, True, rtol=1e4 * np.finfo(dtype).eps
-        )
+        check_op(norm.batch_norm_grad, dy, x, mean, var, w, 1e-5, of_batch, True, rtol=1e4 * np.finfo(dtype).eps)
     check_op(norm.batch_norm_grad, dy, x, mean, var, weight, 1e-5, of_batch, False)
 
 
@@ -124,7 +120,7 @@ def test_batch_moments_do_not_cancel(dtype, rtol):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (300, 32), (7, 1000)])
+@pytest.mark.parametrize("shape", [(1, 4), (5, 3), (300, 32), (7, 1000)])
 def test_layer_norm_is_its_definition(shape, dtype):
     rng = np.random.default_rng(0)
     x, dy = (rng.standard_normal((2, *shape)) + 3).astype(dtype)

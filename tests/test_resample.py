@@ -78,11 +78,7 @@ def test_pole_is_read_from_both_sides(width, columns, sign):
     """Above the centre of column 1, the pole lies midway between that pixel and what is half a turn away."""
     grid = Equirect(4, width)
     lon = grid.column_lon[1]
-    row = (
-        sampling_matrix(grid, directions(np.array([sign * np.pi / 2]), np.array([lon])))
-        .toarray()
-        .reshape(4, -1)
-    )
+    row = sampling_matrix(grid, directions(np.array([sign * np.pi / 2]), np.array([lon]))).toarray().reshape(4, -1)
     expected = np.zeros((4, width))
     for column, weight in columns.items():
         expected[0 if sign > 0 else 3, column] = weight
@@ -288,11 +284,7 @@ def test_random_rotations_are_uniform_and_seeded(kind):
         assert np.allclose(np.cov(up.T), np.eye(3) / 3, atol=0.02)
     else:
         assert np.allclose(up, [0, 0, 1])
-        assert (
-            np.linalg.norm(ahead.mean(axis=0)) < 0.05
-            if kind == "yaw"
-            else np.array_equal(ahead[9], [1, 0, 0])
-        )
+        assert np.linalg.norm(ahead.mean(axis=0)) < 0.05 if kind == "yaw" else np.array_equal(ahead[9], [1, 0, 0])
 
 
 @pytest.mark.parametrize("kind", ["so3", "yaw"])

@@ -1,7 +1,9 @@
 """fit, evaluate and predict: learning, exact resume, early stopping, divergence, the run folder."""
 
 import csv
+import errno
 import itertools
+import os
 import tomllib
 
 import numpy as np
@@ -145,6 +147,38 @@ def test_seed_decides_the_bits(tmp_path):
     assert not np.array_equal(a["0.weight"], c["0.weight"])
 
 
+def test_threads_do_not_change_the_bits(tmp_path):
+    before = sc.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2):
+            try:
+                sc.set_num_threads(threads)
+            except InputError:
+                pytest.skip("one thread only")
+            found.append(weights(run(tmp_path / str(threads), epochs=2)[0]))
+    finally:
+        sc.set_num_threads(before)
+    assert_same(*found)
+
+
+def test_full_disk_keeps_the_last_epoch_and_a_resume_goes_on(tmp_path, monkeypatch):
+    whole, _ = run(tmp_path / "whole", epochs=3)
+    run(tmp_path / "full", epochs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(InputError, match="No space left on device"):
+            run(tmp_path / "full", epochs=3, resume=True)
+    assert load_checkpoint(tmp_path / "full" / "last.safetensors")[0]["epoch"] == 1
+    assert not list((tmp_path / "full").glob(".*"))
+    resumed, _ = run(tmp_path / "full", epochs=3, resume=True)
+    assert_same(weights(whole), weights(resumed))
+
+
+def full(*args):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def test_learns_and_writes_the_run_folder(tmp_path):
     model = net()
     history = fit(
@@ -184,9 +218,9 @@ def test_regression_without_validation():
     x = rng.standard_normal((64, 4))
     data = ArrayDataset(x, x @ rng.standard_normal((4, 2)))
     model = sc.layers.Linear(4, 2, rng=0).astype("float64")
-    history = fit(model, data, loss="mse", lr=0.1, epochs=30, progress=False)
+    history = fit(model, data, loss="mse", lr=0.1, epochs=60, progress=False)
     assert history["train_loss"][-1] < 1e-2
-    assert history["train_accuracy"] == history["val_loss"] == [None] * 30
+    assert history["train_accuracy"] == history["val_loss"] == [None] * 60
     assert set(evaluate(model, data, loss="mse")) == {"loss"}
 
 

@@ -56,9 +56,7 @@ def pixels(path):
 
 def test_globe_file_shows_each_view(tmp_path):
     grid = Equirect(24)
-    path = globe(
-        painted(grid, lambda lat, lon: lon > 0), grid, tmp_path / "g.png", [(0, 0), (0, 90)], graticule=False
-    )
+    path = globe(painted(grid, lambda lat, lon: lon > 0), grid, tmp_path / "g.png", [(0, 0), (0, 90)], graticule=False)
     picture = pixels(path)
     quarters = np.array_split(picture[picture.shape[0] // 2], 4)
     red = [(q[:, 0] > 200) & (q[:, 2] < 50) for q in quarters]
@@ -121,8 +119,6 @@ def test_globe_refuses_another_grid(tmp_path):
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed():
-    code = (
-        "import sys, spherecnn.viz, spherecnn.datasets; print({'matplotlib', 'sklearn'} & set(sys.modules))"
-    )
+    code = "import sys, spherecnn.viz, spherecnn.datasets; print({'matplotlib', 'sklearn'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

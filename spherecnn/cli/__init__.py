@@ -24,18 +24,18 @@ class Commands(click.Group):
             return None
         return importlib.import_module(f"spherecnn.cli.{cmd_name}").command
 
-    def main(self, args: Any = None, *rest: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(self, args: Any = None, standalone_mode: bool = True, **extra: Any) -> Any:  # type: ignore[override]
         """Run a command; exit with 0, with 2 and one sentence on bad input, or with 130 when interrupted."""
         args = list(sys.argv[1:] if args is None else args)
         try:
-            code = super().main(args, *rest, standalone_mode=False, **extra)
+            code = super().main(args, standalone_mode=False, **extra)
         except (click.ClickException, click.Abort, InputError, OSError, MemoryError) as error:
             if "--debug" in args or not standalone_mode:
                 raise
             click.echo(f"spherecnn: {sentence(error)}", err=True)
             sys.exit(130 if isinstance(error, click.Abort) else 2)
         if standalone_mode:
-            sys.exit(code if isinstance(code, int) else 0)
+            sys.exit(code)
         return code
 
 

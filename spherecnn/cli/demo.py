@@ -13,8 +13,8 @@ import numpy as np
 import spherecnn as sc
 from spherecnn.cli import options as o
 from spherecnn.errors import InputError
+from spherecnn.files import make_folder, write_atomic
 from spherecnn.training.data import Subset
-from spherecnn.training.files import make_folder, write_atomic
 
 METHODS = ("planar", "circular", "coord")
 COLUMNS = ("method", "parameters", "accuracy upright", "accuracy rotated", "seconds")
@@ -36,9 +36,13 @@ QUICK = Size(height=32, width=16, epochs=4)
 
 @dataclass(frozen=True)
 class Result:
-    """One line of the table, the log of the run and the confusion of the rotated digits."""
+    """What a method reached; the confusion is that of the rotated digits."""
 
-    row: tuple[str, int, float, float, float]
+    method: str
+    parameters: int
+    upright: float
+    rotated: float
+    seconds: float
     log: list[dict[str, Any]]
     confusion: np.ndarray
 
@@ -66,12 +70,9 @@ def demo(size: Size, out: Path, seed: int) -> None:
     """Run the demo into a folder."""
     grid = sc.grids.Equirect(size.height)
     training, validation = (
-        o.open_data("digits", grid, part, validation=VALIDATION, seed=seed)
-        for part in ("train", "validation")
+        o.open_data("digits", grid, part, validation=VALIDATION, seed=seed) for part in ("train", "validation")
     )
-    upright, rotated = (
-        sc.datasets.digits(grid, split="test", rotate=kind, seed=seed) for kind in ("none", "so3")
-    )
+    upright, rotated = (sc.datasets.digits(grid, split="test", rotate=kind, seed=seed) for kind in ("none", "so3"))
     click.echo(
         f"{len(training)} real handwritten digits on a sphere, {grid!r}, all upright at lat 0, lon 0; "
         f"tested on {len(upright)} others, upright and turned by random rotations of the sphere."
@@ -83,9 +84,9 @@ def demo(size: Size, out: Path, seed: int) -> None:
         click.echo(f"\n{method}")
         results.append(compare(method, size, seed, training, validation, upright, rotated, out))
     draw_results(results, training.classes, out)
-    rows = [list(r.row) for r in results]
+    rows = [[r.method, r.parameters, r.upright, r.rotated, r.seconds] for r in results]
     write_atomic(out / "results.csv", o.csv_text([COLUMNS, *rows]).encode())
-    shown = [[name, count, f"{up:.1%}", f"{turned:.1%}", round(s, 1)] for name, count, up, turned, s in rows]
+    shown = [[r.method, r.parameters, f"{r.upright:.1%}", f"{r.rotated:.1%}", round(r.seconds, 1)] for r in results]
     click.echo(
         f"\n{o.table(COLUMNS, shown)}\n\n"
         f"Wrote {out}: results.csv, samples.png, globe.png, curves.png, and for each method a run and a "
@@ -124,12 +125,9 @@ def compare(
         | {"validation": VALIDATION, "classes": classes},
     )
     seconds = time.perf_counter() - start
-    tested = [
-        sc.training.evaluate(model, data, metrics=["accuracy", "confusion"]) for data in (upright, rotated)
-    ]
-    accuracy, accuracy_rotated = (t["accuracy"] for t in tested)
-    row = (method, model.parameter_count, accuracy, accuracy_rotated, seconds)
-    return Result(row, history.rows, tested[1]["confusion"])
+    tested = [sc.training.evaluate(model, data, metrics=["accuracy", "confusion"]) for data in (upright, rotated)]
+    accuracies = [t["accuracy"] for t in tested]
+    return Result(method, model.parameter_count, *accuracies, seconds, history.rows, tested[1]["confusion"])
 
 
 def draw_samples(upright: Any, rotated: Any, out: Path) -> None:
@@ -149,15 +147,11 @@ def draw_results(results: list[Result], classes: list[str], out: Path) -> None:
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     for axes, name in zip(figure.subplots(1, 2), ("val_loss", "val_accuracy"), strict=True):
         for result in results:
-            axes.plot(
-                [r["epoch"] for r in result.log], [r[name] for r in result.log], ".-", label=result.row[0]
-            )
+            axes.plot([r["epoch"] for r in result.log], [r[name] for r in result.log], ".-", label=result.method)
         axes.set(xlabel="epoch", ylabel=name.replace("val_", "validation "))
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
     sc.viz.save(figure, out / "curves.png")
     for result in results:
-        name = result.row[0]
-        sc.viz.confusion(
-            result.confusion, classes, out / f"confusion-{name}.png", title=f"{name}, rotated digits"
-        )
+        path, title = out / f"confusion-{result.method}.png", f"{result.method}, rotated digits"
+        sc.viz.confusion(result.confusion, classes, path, title=title)

@@ -11,7 +11,7 @@ import numpy as np
 import spherecnn as sc
 from spherecnn.cli import options as o
 from spherecnn.errors import InputError
-from spherecnn.training.files import make_folder, write_atomic
+from spherecnn.files import make_folder, write_atomic
 
 
 @click.command(
@@ -67,9 +67,7 @@ def held_back(config: dict[str, Any], grid: Any, rotate: str, data: str | None) 
     source = data or config["data"]
     own_pictures = data is None and source != "digits" and not o.holds_idx(Path(source))
     part = "validation" if own_pictures else "test"
-    return o.open_data(
-        source, grid, part, validation=config["validation"], seed=config["seed"], rotate=rotate
-    )
+    return o.open_data(source, grid, part, validation=config["validation"], seed=config["seed"], rotate=rotate)
 
 
 def confusion_csv(matrix: np.ndarray, names: list[str]) -> str:

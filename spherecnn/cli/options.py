@@ -67,9 +67,7 @@ width_option = click.option(
     show_default=True,
     help="Channels of the first convolution of the network.",
 )
-batch_option = click.option(
-    "--batch-size", type=AT_LEAST_1, default=32, show_default=True, help="Pictures a step."
-)
+batch_option = click.option("--batch-size", type=AT_LEAST_1, default=32, show_default=True, help="Pictures a step.")
 
 weights_option = click.option(
     "--weights",
@@ -80,9 +78,7 @@ weights_option = click.option(
 )
 
 
-def open_data(
-    source: str, grid: Any, part: str, *, validation: float, seed: int, rotate: str = "none"
-) -> Any:
+def open_data(source: str, grid: Any, part: str, *, validation: float, seed: int, rotate: str = "none") -> Any:
     """Open a part ("train", "validation" or "test") of the data that `source` names.
 
     `source` is "digits", a folder of IDX files, or a folder with one sub-folder of pictures a class; such a
@@ -121,11 +117,12 @@ class Rotated:
         return len(self.data)
 
     def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        parts = [
-            self.turn(*self.data.batch(np.array([i])), np.random.default_rng((self.seed, int(i))))
-            for i in indices
-        ]
-        return tuple(np.concatenate(column) for column in zip(*parts, strict=True))  # type: ignore[return-value]
+        x, y = self.data.batch(indices)
+        turned = [self.turn(x[k : k + 1], y[k : k + 1], self._rng(i))[0] for k, i in enumerate(indices)]
+        return np.concatenate(turned), y
+
+    def _rng(self, index: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, int(index)))
 
 
 def channels_of(data: Any) -> int:
@@ -136,9 +133,7 @@ def channels_of(data: Any) -> int:
 def load_run(run: Path, weights: str) -> tuple[Any, dict[str, Any]]:
     """Return the model of a run folder, with its "best" or "last" weights, and the config of the run."""
     if not (run / "config.toml").is_file():
-        raise InputError(
-            f"{run} holds no config.toml; expected a run folder: name one that `spherecnn train` wrote."
-        )
+        raise InputError(f"{run} holds no config.toml; expected a run folder: name one that `spherecnn train` wrote.")
     header, arrays, _ = load_checkpoint(run / f"{weights}.safetensors")
     model = sc.models.build(header["model"])
     restore_model(model, header, arrays)
@@ -173,8 +168,6 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     cells.insert(1, ["-" * w for w in widths])
     return "\n".join(
-        "  ".join(
-            c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)
-        ).rstrip()
+        "  ".join(c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)).rstrip()
         for row in cells
     )

@@ -23,9 +23,7 @@ Examples:
 @o.method_option
 @o.height_option
 @o.width_option
-@click.option(
-    "--in-channels", type=o.AT_LEAST_1, default=3, show_default=True, help="Channels of the pictures."
-)
+@click.option("--in-channels", type=o.AT_LEAST_1, default=3, show_default=True, help="Channels of the pictures.")
 @click.option("--classes", type=click.IntRange(2), default=10, show_default=True, help="Number of classes.")
 @o.weights_option
 def command(
@@ -35,16 +33,12 @@ def command(
     if run is not None:
         model, _ = o.load_run(run, weights)
     else:
-        model = sc.models.classifier(
-            method, in_channels, classes, sc.grids.Equirect(height), width=width, rng=0
-        )
+        model = sc.models.classifier(method, in_channels, classes, sc.grids.Equirect(height), width=width, rng=0)
     config = model.config
     shape = (1, *model.grid.shape, config["in_channels"])
     click.echo(f"{config['method']} on {model.grid!r}, input {shape[1:]}\n")
     click.echo(o.table(["layer", "type", "output", "parameters"], layer_rows(model, shape)))
-    click.echo(
-        f"\n{model.parameter_count:,} parameters, {model.parameter_count * 4 / 2**20:.2f} MiB in float32."
-    )
+    click.echo(f"\n{model.parameter_count:,} parameters, {model.parameter_count * 4 / 2**20:.2f} MiB in float32.")
 
 
 def layer_rows(model: Layer, shape: Shape) -> list[list[Any]]:

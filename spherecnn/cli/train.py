@@ -42,9 +42,7 @@ def use_config(ctx: click.Context, param: click.Parameter, path: Path | None) ->
 def use_run(ctx: click.Context, param: click.Parameter, run: Path | None) -> Path | None:
     if run is not None:
         if not (run / "last.safetensors").is_file():
-            raise InputError(
-                f"{run} holds no last.safetensors; expected a run folder to go on with: check the path."
-            )
+            raise InputError(f"{run} holds no last.safetensors; expected a run folder to go on with: check the path.")
         ctx.default_map = settings_of(ctx.command, run / "config.toml")
     return run
 
@@ -65,27 +63,19 @@ Examples:
     callback=use_config,
     help="TOML file of options, such as the config.toml of a run; options given here count more.",
 )
-@click.option(
-    "--resume", type=o.FOLDER, is_eager=True, callback=use_run, help="Go on with the run in this folder."
-)
+@click.option("--resume", type=o.FOLDER, is_eager=True, callback=use_run, help="Go on with the run in this folder.")
 @click.option(
     "--data",
     required=True,
     help="digits, a folder of MNIST-format files, or a folder with a sub-folder a class.",
 )
 @o.method_option
-@click.option(
-    "--task", type=click.Choice(["classify"]), default="classify", show_default=True, help="What to learn."
-)
+@click.option("--task", type=click.Choice(["classify"]), default="classify", show_default=True, help="What to learn.")
 @o.height_option
 @o.width_option
-@click.option(
-    "--epochs", type=o.AT_LEAST_1, default=20, show_default=True, help="Passes over the data, in all."
-)
+@click.option("--epochs", type=o.AT_LEAST_1, default=20, show_default=True, help="Passes over the data, in all.")
 @o.batch_option
-@click.option(
-    "--lr", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True, help="Learning rate."
-)
+@click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True, help="Learning rate.")
 @click.option(
     "--optimizer", type=click.Choice(list(OPTIMIZERS)), default="adam", show_default=True, help="Update rule."
 )
@@ -97,9 +87,7 @@ Examples:
     help="Of the rate.",
 )
 @click.option("--clip-norm", type=click.FloatRange(0, min_open=True), help="Largest norm of the gradient.")
-@click.option(
-    "--patience", type=o.AT_LEAST_1, help="Stop when the validation loss has not fallen for so many epochs."
-)
+@click.option("--patience", type=o.AT_LEAST_1, help="Stop when the validation loss has not fallen for so many epochs.")
 @o.rotate_option("--augment", "Turn the training pictures at random.")
 @click.option(
     "--validation",
@@ -117,21 +105,16 @@ def command(ctx: click.Context, resume: Path | None, **options: Any) -> None:
     if resume is not None:
         given = [n for n in options if ctx.get_parameter_source(n) is click.core.ParameterSource.COMMANDLINE]
         if changed := sorted(set(given) - FREE):
-            raise click.UsageError(
-                f"--resume goes on with the run's own settings; leave out {', '.join(changed)}", ctx
-            )
+            raise click.UsageError(f"--resume goes on with the run's own settings; leave out {', '.join(changed)}", ctx)
     train(resume, **options)
 
 
-def train(
-    resume: Path | None, data: str, method: str, height: int, width: int, seed: int, **options: Any
-) -> None:
+def train(resume: Path | None, data: str, method: str, height: int, width: int, seed: int, **options: Any) -> None:
     """Run the command on its options."""
     out = resume or options["out"] or o.new_run("train")
     grid = sc.grids.Equirect(height)
     training, validation = (
-        o.open_data(data, grid, part, validation=options["validation"], seed=seed)
-        for part in ("train", "validation")
+        o.open_data(data, grid, part, validation=options["validation"], seed=seed) for part in ("train", "validation")
     )
     classes = list(training.classes)
     model = sc.models.classifier(method, o.channels_of(training), len(classes), grid, width=width, rng=seed)

@@ -44,7 +44,7 @@ def command(clear: bool, float64: bool, threads: int | None) -> None:
     start = time.perf_counter()
     for dtype in (np.float32, np.float64) if float64 else (np.float32,):
         work = list(jobs(np.dtype(dtype)))
-        with tqdm(work, unit="step", leave=False) as bar:
+        with tqdm(work, unit="step", leave=False, disable=None) as bar:
             for name, job in bar:
                 bar.set_description(f"{name}, {np.dtype(dtype)}")
                 job()

@@ -1,7 +1,7 @@
 """Data on the sphere.
 
-A data set has ``len(data)``, ``data.batch(indices) -> (x, y)`` with x (n, *grid.shape, C) float32 and y (n,)
-int64, the names ``data.classes`` and ``data.grid``.
+A data set has ``len(data)``, ``data.batch(indices) -> (x, y)`` with x ``(n, *grid.shape, C)`` float32 and
+y (n,) int64, the names ``data.classes`` and ``data.grid``.
 """
 
 from spherecnn.datasets.digits import digits

@@ -53,8 +53,7 @@ def digits(
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise InputError(
-            "the handwritten digits come with scikit-learn, which is not installed: "
-            "run pip install 'spherecnn[demo]'."
+            "the handwritten digits come with scikit-learn, which is not installed: run pip install 'spherecnn[demo]'."
         ) from error
     pictures, labels = load_digits(return_X_y=True)
     pick = stratified_split(labels, TEST_SHARE, seed)[split == "test"]

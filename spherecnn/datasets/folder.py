@@ -64,8 +64,7 @@ def read_panorama(path: str | os.PathLike[str]) -> np.ndarray:
     ) as error:
         reason = str(error).replace(str(path), "it").rstrip(".")
         raise InputError(
-            f"{path} cannot be read as a picture ({reason}); "
-            "expected a whole JPEG or PNG: replace or remove it."
+            f"{path} cannot be read as a picture ({reason}); expected a whole JPEG or PNG: replace or remove it."
         ) from error
 
 
@@ -105,14 +104,12 @@ def panoramas(
     root = Path(folder)
     if not root.is_dir():
         raise InputError(
-            f"{root} is not a folder; expected one with a sub-folder of pictures for each class: "
-            "check the path."
+            f"{root} is not a folder; expected one with a sub-folder of pictures for each class: check the path."
         )
     classes = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not classes:
         raise InputError(
-            f"{root} has no sub-folders; expected one for each class: "
-            "sort the pictures into folders by class."
+            f"{root} has no sub-folders; expected one for each class: sort the pictures into folders by class."
         )
     files: list[Path] = []
     labels: list[int] = []
@@ -131,8 +128,7 @@ def panoramas(
     pick = {"all": np.arange(len(files)), "train": kept, "validation": held}[split]
     if len(pick) == 0:
         raise InputError(
-            f"the {split} part of {root} is empty with a share of {validation}; "
-            "expected pictures: change the share."
+            f"the {split} part of {root} is empty with a share of {validation}; expected pictures: change the share."
         )
     return PanoramaFolder([files[i] for i in pick], np.array(labels)[pick], classes, grid)
 
@@ -166,14 +162,12 @@ class PanoramaFolder:
         return len(self.files)
 
     def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return panoramas (n, *grid.shape, 3), float32 in [0, 1], and classes (n,)."""
+        """Return panoramas ``(n, *grid.shape, 3)``, float32 in [0, 1], and classes (n,)."""
         return np.stack([self._panorama(int(i)) for i in indices]), self.labels[indices]
 
     def load(self, progress: bool = True) -> PanoramaFolder:
         """Read all pictures now, with a progress bar; return the data set."""
-        for i in tqdm(
-            range(len(self)), desc="reading pictures", unit="file", leave=False, disable=not progress
-        ):
+        for i in tqdm(range(len(self)), desc="reading pictures", unit="file", leave=False, disable=not progress):
             self._panorama(i)
         return self
 
@@ -198,7 +192,7 @@ class PanoramaFolder:
 
 
 def fit_to_grid(pixels: np.ndarray, grid: Grid) -> np.ndarray:
-    """Resample an equirectangular picture to a grid without aliasing: (H, W, C) -> (*grid.shape, C) float32.
+    """Resample an equirectangular picture to a grid without aliasing: (H, W, C) -> ``(*grid.shape, C)`` float32.
 
     Rows or columns finer than the grid are averaged over areas first; the rest is bilinear.
 

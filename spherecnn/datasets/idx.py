@@ -50,13 +50,9 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(
-            f"{path} is a damaged gzip file ({error}); expected a whole one: fetch it again."
-        ) from error
+        raise InputError(f"{path} is a damaged gzip file ({error}); expected a whole one: fetch it again.") from error
     except OSError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.strerror}); expected an IDX file: check the path."
-        ) from error
+        raise InputError(f"{path} cannot be read ({error.strerror}); expected an IDX file: check the path.") from error
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _TYPES or content[3] == 0:
         raise InputError(
             f"{path} starts with {content[:4]!r}, which is no IDX header: give a file in the MNIST format."
@@ -64,9 +60,7 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     dtype, axes = np.dtype(_TYPES[content[2]]), content[3]
     start = 4 + 4 * axes
     if len(content) < start:
-        raise InputError(
-            f"{path} ends within its header of {start} bytes; expected a whole IDX file: fetch it again."
-        )
+        raise InputError(f"{path} ends within its header of {start} bytes; expected a whole IDX file: fetch it again.")
     shape = struct.unpack(f">{axes}I", content[4:start])
     expected = start + math.prod(shape) * dtype.itemsize
     if len(content) != expected:
@@ -124,8 +118,7 @@ def mnist(
         )
     if len(images) == 0 or labels.min() < 0:
         raise InputError(
-            f"{folder} holds no images or negative labels; expected classes from 0: "
-            "give a set in the MNIST format."
+            f"{folder} holds no images or negative labels; expected classes from 0: give a set in the MNIST format."
         )
     classes = [str(k) for k in range(int(labels.max()) + 1)]
     return PlanarDataset(

@@ -62,8 +62,7 @@ class PlanarDataset:
     ):
         if len(images) != len(labels):
             raise InputError(
-                f"there are {len(images)} pictures and {len(labels)} labels; "
-                "expected one label for each: pair them up."
+                f"there are {len(images)} pictures and {len(labels)} labels; expected one label for each: pair them up."
             )
         self.images, self.labels = images, np.asarray(labels, np.int64)
         self.classes, self.grid = list(classes), grid
@@ -75,7 +74,7 @@ class PlanarDataset:
         return len(self.images)
 
     def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return panoramas (n, *grid.shape, C), float32 in [0, 1], and classes (n,)."""
+        """Return panoramas ``(n, *grid.shape, C)``, float32 in [0, 1], and classes (n,)."""
         pictures = self.images[indices].astype(np.float32) / np.float32(self.white)
         turns = None if self.rotations is None else self.rotations[indices]
         return project_planar(pictures, self.grid, self.fov_deg, turns), self.labels[indices]

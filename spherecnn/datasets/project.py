@@ -39,7 +39,7 @@ def project_planar(
 
     Returns
     -------
-    ndarray (N, *grid.shape, C)
+    ndarray (N, H, W, C) or (N, P, C)
         Same dtype as `images`; C is 1 for pictures without a channel axis.
 
     Raises
@@ -65,8 +65,7 @@ def project_planar(
     check_array("images", images, "N, h, w, C")
     if not 0 < fov_deg < 180:
         raise InputError(
-            f"fov_deg is {fov_deg}; expected degrees above 0 and below 180: "
-            "a plane shows less than half a sphere."
+            f"fov_deg is {fov_deg}; expected degrees above 0 and below 180: a plane shows less than half a sphere."
         )
     half_width = math.tan(math.radians(fov_deg) / 2)
     pixel = math.sqrt(4 * math.pi / grid.sites)

@@ -143,9 +143,7 @@ class RotateAugment:
         check_choice("kind", kind, KINDS)
         self.grid, self.kind = _equirect(grid), kind
 
-    def __call__(
-        self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         if self.kind == "none":
             return x, y
         turn = self._draw_yaw(rng, len(x)) if self.kind == "yaw" else self._draw_so3(rng, len(x))
@@ -199,9 +197,7 @@ class Photometric:
                 raise InputError(f"{name} is {value!r}; expected a number of at least 0: change it.")
         self.brightness, self.contrast, self.noise = brightness, contrast, noise
 
-    def __call__(
-        self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         check_array("x", x, "N, H, W, C")
         bright, contrast = (
             rng.uniform(max(0.0, 1 - b), 1 + b, (len(x), 1, 1, 1)).astype(x.dtype)
@@ -226,9 +222,7 @@ class Compose:
     def __init__(self, *transforms: Transform):
         self.transforms = transforms
 
-    def __call__(
-        self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         for transform in self.transforms:
             x, y = transform(x, y, rng)
         return x, y

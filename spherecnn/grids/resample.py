@@ -82,7 +82,7 @@ def resample(values: np.ndarray, source: Grid, target: Grid, method: str = "bili
 
     Parameters
     ----------
-    values : ndarray (..., *source.shape, C)
+    values : ndarray (..., H, W, C)
         Floats keep their dtype. Integers become float32, except with ``"nearest"``, which keeps any dtype.
     source : Equirect
         Grid of the values.
@@ -93,7 +93,7 @@ def resample(values: np.ndarray, source: Grid, target: Grid, method: str = "bili
 
     Returns
     -------
-    ndarray (..., *target.shape, C)
+    ndarray (..., H, W, C) or (..., P, C)
 
     Raises
     ------
@@ -120,9 +120,7 @@ def resample(values: np.ndarray, source: Grid, target: Grid, method: str = "bili
     images = np.ascontiguousarray(values).reshape(-1, *values.shape[-3:])
     if method == "area":
         if not isinstance(target, Equirect):
-            raise InputError(
-                f"the target grid is {target!r}; expected an Equirect for method 'area': use 'bilinear'."
-            )
+            raise InputError(f"the target grid is {target!r}; expected an Equirect for method 'area': use 'bilinear'.")
         result = _area(images, source, target)
     elif method == "nearest":
         flat = images.reshape(len(images), source.sites, -1)
@@ -180,9 +178,7 @@ def _bilinear_taps(source: Equirect, xyz: np.ndarray) -> tuple[np.ndarray, np.nd
     sites, weights = [], []
     for line, share in ((north, north + 1 - row), (north + 1, row - north)):
         beyond = (line < 0) | (line >= height)
-        line = np.where(
-            line < 0, pole - 1 - line, np.where(line >= height, 2 * height - 1 - pole - line, line)
-        )
+        line = np.where(line < 0, pole - 1 - line, np.where(line >= height, 2 * height - 1 - pole - line, line))
         x = np.where(beyond, column + width / 2, column)
         west = np.floor(x)
         sites += [line * width + west % width, line * width + (west + 1) % width]
@@ -220,6 +216,4 @@ def _float_of(dtype: np.dtype) -> np.dtype:
         return dtype
     if dtype.kind in "iub":
         return np.dtype(np.float32)
-    raise InputError(
-        f"values have dtype {dtype}; expected float32, float64 or integers: convert them with astype."
-    )
+    raise InputError(f"values have dtype {dtype}; expected float32, float64 or integers: convert them with astype.")

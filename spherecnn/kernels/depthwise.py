@@ -11,10 +11,11 @@ import numpy as np
 from numba import prange
 
 from spherecnn.kernels import vector
-from spherecnn.kernels.gather_gemm import sum_single, task_tables
+from spherecnn.kernels.gather_gemm import spell_task, sum_single, task_room
 from spherecnn.kernels.jit import kernel
 from spherecnn.kernels.memory import empty
 from spherecnn.kernels.op import op
+from spherecnn.kernels.vector import Rows, Source, Weights
 
 VECTORS, TILE_SITES = vector.DEPTHWISE
 tile_full, tile_pair, tile_single = (vector.depthwise_tile(vectors, TILE_SITES) for vectors in (VECTORS, 2, 1))
@@ -72,8 +73,7 @@ def _depthwise_cpu(x: Any, w: Any, b: Any, stencil: Any) -> Any:
     stencil.check_size(channels)
     y = empty((len(x), stencil.sites_out, channels), x.dtype)
     bias = np.zeros(channels, x.dtype) if b is None else b
-    sites, slots = stencil.widest
-    depthwise_tasks(x, w.reshape(-1), bias, y, sites, slots, *stencil.tables)
+    depthwise_tasks(x, w.reshape(-1), bias, y, stencil.tables)
     return y
 
 
@@ -83,8 +83,7 @@ def _depthwise_dw_cpu(x: Any, dy: Any, stencil: Any) -> Any:
     stencil.check_size(channels)
     parts = max(1, min(PARTS, len(x) * (len(stencil.task) - 1)))
     part = np.empty((parts, stencil.taps + 1, channels), x.dtype)  # the last row holds the bias gradient
-    sites, slots = stencil.widest
-    depthwise_outer_tasks(x, dy, part, sites, slots, *stencil.tables)
+    depthwise_outer_tasks(x, dy, part, stencil.tables)
     total = part[0].copy()
     for other in part[1:]:
         total += other
@@ -92,99 +91,94 @@ def _depthwise_dw_cpu(x: Any, dy: Any, stencil: Any) -> Any:
 
 
 @kernel()
-def depthwise_tasks(
-    x, w, bias, y, most_sites, most_slots,
-    task, start, size, out_base, out_kind, first, tap, base, kind, column,
-):  # fmt: skip
+def depthwise_tasks(x, w, bias, y, tables):
     samples, sites_in, channels = x.shape
     xs, ys = x.reshape(-1), y.reshape(-1)
-    tasks = len(task) - 1
-    room = (most_sites + SITES - 1) // SITES * SITES
-    lanes = VECTOR_BYTES // x.itemsize
+    tasks, lanes = len(tables.task) - 1, VECTOR_BYTES // x.itemsize
     zero = np.zeros(channels, x.dtype)
+    weights = Weights(w, 0, bias, 0)
     for q in prange(samples * tasks):
         sample, a = q // tasks, q % tasks
-        offset, target = np.empty((most_slots, room), np.int32), np.empty(room, np.int32)
-        n, slots = task_tables(
-            a, channels, channels, offset, target, task, start, size, out_base, out_kind, first, base, kind, column
-        )
-        t0, x0, y0 = first[task[a]], sample * sites_in * channels, sample * y.shape[1] * channels
-        if channels >= lanes:
-            flat = offset.reshape(-1)
-            for p in range(0, n, TILE_SITES):
-                v = 0
-                while v < channels:
-                    left = channels - v
-                    c = min(v, channels - lanes)  # the last vector may overlap the one before: the same sums twice
-                    if left >= VECTORS * lanes:
-                        tile_full(xs, x0 + c, flat, p, room, tap, t0, slots, w, c, channels, bias, c, zero, ys, y0 + c, target, p)
-                        v += VECTORS * lanes
-                    elif left >= 2 * lanes:
-                        tile_pair(xs, x0 + c, flat, p, room, tap, t0, slots, w, c, channels, bias, c, zero, ys, y0 + c, target, p)
-                        v += 2 * lanes
-                    else:
-                        tile_single(xs, x0 + c, flat, p, room, tap, t0, slots, w, c, channels, bias, c, zero, ys, y0 + c, target, p)
-                        v += lanes
-        else:
-            for p in range(n):
-                for c in range(channels):
-                    total = bias[c]
-                    for u in range(slots):
-                        if offset[u, p] >= 0:
-                            total += xs[x0 + offset[u, p] + c] * w[tap[t0 + u] * channels + c]
-                    ys[y0 + target[p] + c] = total
+        offset, target = task_room(tables)
+        n, slots, first = spell_task(a, tables, channels, channels, offset, target)
+        x0, y0 = sample * sites_in * channels, sample * y.shape[1] * channels
+        source = Source(xs, x0, offset.reshape(-1), offset.shape[1], tables.tap, first, slots, channels, zero)
+        sink = Rows(ys, y0, target)
+        if channels < lanes:
+            few_channels(source, weights, sink, n)
+            continue
+        for p in range(0, n, TILE_SITES):
+            c = 0
+            while c < channels:
+                left = channels - c
+                if left >= VECTORS * lanes:
+                    tile_full(source, p, weights, c, sink)
+                    c += VECTORS * lanes
+                elif left >= 2 * lanes:
+                    tile_pair(source, p, weights, c, sink)
+                    c += 2 * lanes
+                else:
+                    # The last vector may overlap the one before: the same sums twice.
+                    tile_single(source, p, weights, min(c, channels - lanes), sink)
+                    c += lanes
+
+
+@kernel(inline=True)
+def few_channels(source, weights, sink, n):
+    """Fewer channels than a vector."""
+    for p in range(n):
+        for c in range(source.channels):
+            total = weights.bias[c]
+            for u in range(source.slots):
+                at = source.offset[u * source.step + p]
+                if at >= 0:
+                    w = weights.array[source.tap[source.first + u] * source.channels + c]
+                    total += source.array[source.start + at + c] * w
+            sink.array[sink.start + sink.offset[p] + c] = total
 
 
 @kernel()
-def depthwise_outer_tasks(
-    x, dy, part, most_sites, most_slots,
-    task, start, size, out_base, out_kind, first, tap, base, kind, column,
-):  # fmt: skip
+def depthwise_outer_tasks(x, dy, part, tables):
     samples, sites_in, channels = x.shape
     xs, gs = x.reshape(-1), dy.reshape(-1)
-    tasks, parts = len(task) - 1, len(part)
-    room = (most_sites + SITES - 1) // SITES * SITES
-    lanes = VECTOR_BYTES // x.itemsize
+    tasks, parts, lanes = len(tables.task) - 1, len(part), VECTOR_BYTES // x.itemsize
     zero = np.zeros(channels, x.dtype)
-    bias_at = (part.shape[1] - 1) * channels
+    bias_at, whole = (part.shape[1] - 1) * channels, channels // lanes * lanes
     for i in prange(parts):
         sums = part[i].reshape(-1)
-        one, nowhere = np.ones(1, x.dtype), np.zeros(room, np.int32)
         sums[:] = 0
-        offset, target = np.empty((most_slots, room), np.int32), np.empty(room, np.int32)
-        flat = offset.reshape(-1)
+        offset, target = task_room(tables)
+        flat, step = offset.reshape(-1), offset.shape[1]
+        ones = Source(np.ones(1, x.dtype), 0, np.zeros(step, np.int32), 0, tables.tap, 0, 1, 1, zero)
         for q in range(i * samples * tasks // parts, (i + 1) * samples * tasks // parts):
             sample, a = q // tasks, q % tasks
-            n, slots = task_tables(
-                a, channels, channels, offset, target, task, start, size, out_base, out_kind, first, base, kind, column
-            )
-            t0, x0, g0 = first[task[a]], sample * sites_in * channels, sample * dy.shape[1] * channels
-            whole = channels // lanes * lanes
+            n, slots, first = spell_task(a, tables, channels, channels, offset, target)
+            source = Source(xs, sample * sites_in * channels, flat, step, tables.tap, first, slots, channels, zero)
+            flow = Rows(gs, sample * dy.shape[1] * channels, target)
             for c in range(0, whole, lanes):
-                sum_single(one, 0, nowhere, 0, n, zero, gs, g0 + c, target, 0, sums, bias_at + c, channels)
+                sum_single(ones, 0, 0, flow, c, n, sums, bias_at + c, channels)
                 u = 0
                 while u < slots:
                     if slots - u >= 9:
-                        outer_nine(
-                            xs, x0 + c, flat, u * room, room, tap, t0 + u, n, zero, gs, g0 + c, target, sums, c, channels
-                        )
+                        outer_nine(source, u, c, flow, n, sums)
                         u += 9
                     elif slots - u >= 3:
-                        outer_three(
-                            xs, x0 + c, flat, u * room, room, tap, t0 + u, n, zero, gs, g0 + c, target, sums, c, channels
-                        )
+                        outer_three(source, u, c, flow, n, sums)
                         u += 3
                     else:
-                        outer_one(
-                            xs, x0 + c, flat, u * room, room, tap, t0 + u, n, zero, gs, g0 + c, target, sums, c, channels
-                        )
+                        outer_one(source, u, c, flow, n, sums)
                         u += 1
             for c in range(whole, channels):
-                for p in range(n):
-                    sums[bias_at + c] += gs[g0 + target[p] + c]
-                for u in range(slots):
-                    total = zero[0]
-                    for p in range(n):
-                        if offset[u, p] >= 0:
-                            total += xs[x0 + offset[u, p] + c] * gs[g0 + target[p] + c]
-                    sums[tap[t0 + u] * channels + c] += total
+                add_channel(source, flow, c, n, sums, bias_at)
+
+
+@kernel(inline=True)
+def add_channel(source, flow, c, n, sums, bias_at):
+    """One channel beyond the whole vectors."""
+    for p in range(n):
+        g = flow.array[flow.start + flow.offset[p] + c]
+        sums[bias_at + c] += g
+        for u in range(source.slots):
+            at = source.offset[u * source.step + p]
+            if at >= 0:
+                sums[source.tap[source.first + u] * source.channels + c] += source.array[source.start + at + c] * g

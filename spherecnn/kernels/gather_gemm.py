@@ -11,9 +11,14 @@ from spherecnn.kernels import vector
 from spherecnn.kernels.jit import kernel
 from spherecnn.kernels.memory import empty, zeros
 from spherecnn.kernels.op import op
+from spherecnn.kernels.vector import Rows, Source, Weights
 
 copy_taps_4, copy_taps_8 = vector.copy_taps_4, vector.copy_taps_8
-mix_wide, mix_pair, mix_single = vector.mix_tile(*vector.WIDE), vector.mix_tile(*vector.PAIR), vector.mix_tile(*vector.SINGLE)
+mix_wide, mix_pair, mix_single = (
+    vector.mix_tile(*vector.WIDE),
+    vector.mix_tile(*vector.PAIR),
+    vector.mix_tile(*vector.SINGLE),
+)
 outer_full, outer_single = vector.outer_tile(*vector.OUTER), vector.outer_tile(1, vector.OUTER[1])
 sum_full, sum_single = vector.outer_tile(vector.OUTER[0], 1), vector.outer_tile(1, 1)
 WIDE_VECTORS, WIDE_SITES = vector.WIDE
@@ -103,7 +108,9 @@ def gather_gemm_dw(x: Any, dy: Any, stencil: Any, groups: int = 1) -> Any:
     for out, tap, source in stencil.slots():
         inputs = np.split(padded[:, source], groups, axis=2)
         gradients = np.split(dy[:, out], groups, axis=2)
-        dw[tap] += np.concatenate([np.tensordot(i, g, ((0, 1), (0, 1))) for i, g in zip(inputs, gradients, strict=True)], axis=1)
+        dw[tap] += np.concatenate(
+            [np.tensordot(i, g, ((0, 1), (0, 1))) for i, g in zip(inputs, gradients, strict=True)], axis=1
+        )
     return dw, dy.sum((0, 1))
 
 
@@ -132,8 +139,7 @@ def _mix_sites(x: Any, w: Any, b: Any, stencil: Any, groups: int, adjoint: bool)
     if b is not None:
         bias[:, :makes] = b.reshape(groups, makes)
     y = empty((samples, stencil.sites_out, makes * groups), x.dtype)
-    sites, slots = stencil.widest
-    mix_tasks(x, packed, bias.reshape(-1), y, groups, taps, padded, sites, slots, *stencil.tables)
+    mix_tasks(x, packed, bias.reshape(-1), y, groups, taps, padded, stencil.tables)
     return y
 
 
@@ -150,8 +156,7 @@ def _gather_gemm_dw_cpu(x: Any, dy: Any, stencil: Any, groups: int = 1) -> Any:
     parts = max(2, min(PARTS, samples * stencil.sites_out // PART_SITES))
     part = empty((parts, size), x.dtype)
     bias_part = empty((parts, groups * padded), x.dtype)
-    sites, slots = stencil.widest
-    outer_tasks(x, dy, part, bias_part, groups, taps, depth, padded, expanded, sites, slots, *stencil.tables)
+    outer_tasks(x, dy, part, bias_part, groups, taps, depth, padded, expanded, stencil.tables)
     dw, db = empty((taps, reads, makes), x.dtype), np.empty(makes, x.dtype)
     sum_parts(part, bias_part, dw, db, groups, depth, padded)
     return dw, db
@@ -201,223 +206,207 @@ def spell(shift, base, channels, offset):
 
 
 @kernel(inline=True)
-def task_tables(a, channels_in, channels_out, offset, target, task, start, size, out_base, out_kind, first, base, kind, column):
-    """Spell out task `a`: element offsets of sources (slot, site) and targets (site); return sites and slots.
+def task_room(tables):
+    """Arrays for the offsets (slots x sites) and targets of any task."""
+    room = (tables.most_sites + SITES - 1) // SITES * SITES
+    return np.empty((tables.most_slots, room), np.int32), np.empty(room, np.int32)
+
+
+@kernel(inline=True)
+def spell_task(a, tables, channels_in, channels_out, offset, target):
+    """Spell out task `a`: element offsets of sources (slot, site) and of targets; return its sites, slots and first slot.
 
     The last site is repeated up to a full tile: it is computed twice, to the same place.
     """
-    n, slots = 0, first[task[a] + 1] - first[task[a]]
-    for g in range(task[a], task[a + 1]):
-        m, window = size[g], slice(start[g], start[g] + size[g])
+    n, first = 0, np.int64(tables.first[tables.task[a]])
+    slots = tables.first[tables.task[a] + 1] - first
+    for g in range(tables.task[a], tables.task[a + 1]):
+        m, window = tables.size[g], slice(tables.start[g], tables.start[g] + tables.size[g])
         # Slices, since an index that is a sum keeps Numba from vectorising: it might be negative.
-        spell(column[out_kind[g], window], out_base[g], channels_out, target[n : n + m])
+        spell(tables.column[tables.out_kind[g], window], tables.out_base[g], channels_out, target[n : n + m])
         for u in range(slots):
-            spell(column[kind[first[g] + u], window], base[first[g] + u], channels_in, offset[u, n : n + m])
+            at = tables.first[g] + u
+            spell(tables.column[tables.kind[at], window], tables.base[at], channels_in, offset[u, n : n + m])
         n += m
     for p in range(n, (n + SITES - 1) // SITES * SITES):
         target[p] = target[n - 1]
         for u in range(slots):
             offset[u, p] = offset[u, n - 1]
-    return n, slots
+    return n, slots, first
 
 
 @kernel(inline=True)
 def spare_end(x):
     """The last elements of a flat array, with room for a vector behind them; and where they start."""
-    limit = max(0, len(x) - 8)
-    spare = np.zeros(24, x.dtype)
+    limit = max(0, len(x) - FEW_CHANNELS)
+    spare = np.zeros(3 * FEW_CHANNELS, x.dtype)
     for i in range(limit, len(x)):
         spare[i - limit] = x[i]
     return spare, limit
 
 
 @kernel(inline=True)
-def expand(x, x0, offset, p0, n, tap, t0, slots, taps, reads, depth, row, zero, spare, limit):
-    """Copy the taps of sites p0 .. p0 + n side by side: row[p * depth + tap * reads + c], zero where no slot reads."""
-    in_order = slots == taps
-    for u in range(slots):
-        in_order = in_order and tap[t0 + u] == u
-    if in_order and reads <= 8:
-        flat = offset.reshape(-1)
-        step = offset.shape[1]
-        if reads <= 4:
-            copy_taps_4(x, x0, flat, p0, step, slots, n, zero, spare, limit, row, depth, reads)
+def expand(source, p0, n, taps, depth, row, spare, limit):
+    """Copy the taps of sites p0 .. p0 + n side by side: row[p * depth + tap * channels + c], zero where no slot reads."""
+    channels = source.channels
+    in_order = source.slots == taps
+    for u in range(source.slots):
+        in_order = in_order and source.tap[source.first + u] == u
+    if in_order and channels <= FEW_CHANNELS:
+        if channels <= 4:
+            copy_taps_4(source, p0, n, spare, limit, row, depth)
         else:
-            copy_taps_8(x, x0, flat, p0, step, slots, n, zero, spare, limit, row, depth, reads)
+            copy_taps_8(source, p0, n, spare, limit, row, depth)
         for p in range(n):
-            for i in range(taps * reads, depth):
-                row[p * depth + i] = 0
+            row[p * depth + taps * channels : (p + 1) * depth] = 0
         return
     for p in range(n):
-        at = p * depth
-        for i in range(depth):
-            row[at + i] = 0
-        for u in range(slots):
-            source = offset[u, p0 + p]
-            if source >= 0:
-                to = at + tap[t0 + u] * reads
-                for c in range(reads):
-                    row[to + c] += x[x0 + source + c]
+        out = row[p * depth : (p + 1) * depth]
+        out[:] = 0
+        for u in range(source.slots):
+            at = source.offset[u * source.step + p0 + p]
+            if at >= 0:
+                to = source.tap[source.first + u] * channels
+                values = source.array[source.start + at : source.start + at + channels]
+                for c in range(channels):
+                    out[to + c] += values[c]
 
 
 @kernel(inline=True)
-def mix(
-    x, x0, offset, o0, ostep, tap, t0, slots, channels, depth, packed, w0, bias, b0, zero, y, y0, target, p0, n, makes, tail
-):
+def mix(source, weights, depth, sink, p0, n, makes, tail):
     """Run the tiles over n sites and `makes` output channels; `depth` is the length of a full reduction."""
-    lanes = VECTOR_BYTES // x.itemsize
+    lanes = VECTOR_BYTES // source.array.itemsize
     k = 0
     while k < makes:
-        block = block_size(makes - k, lanes)
-        w1 = w0 + k * depth
-        if block == WIDE_VECTORS * lanes:
+        block, at = block_size(makes - k, lanes), k * depth
+        if makes - k < lanes:
+            mix_tail(source, weights, at, k, sink, p0, n, makes - k, tail)
+        elif block == WIDE_VECTORS * lanes:
             for p in range(0, n, WIDE_SITES):
-                mix_wide(
-                    x, x0, offset, o0 + p, ostep, tap, t0, slots, channels, packed, w1, bias, b0 + k, zero, y, y0 + k, target, p0 + p
-                )
+                mix_wide(source, p, weights, at, k, sink, p0 + p)
         elif block == PAIR_VECTORS * lanes:
             for p in range(0, n, PAIR_SITES):
-                mix_pair(
-                    x, x0, offset, o0 + p, ostep, tap, t0, slots, channels, packed, w1, bias, b0 + k, zero, y, y0 + k, target, p0 + p
-                )
-        elif makes - k >= lanes:
-            for p in range(0, n, SINGLE_SITES):
-                mix_single(
-                    x, x0, offset, o0 + p, ostep, tap, t0, slots, channels, packed, w1, bias, b0 + k, zero, y, y0 + k, target, p0 + p
-                )
+                mix_pair(source, p, weights, at, k, sink, p0 + p)
         else:
-            mix_tail(
-                x, x0, offset, o0, ostep, tap, t0, slots, channels, packed, w1, bias, b0 + k, zero, y, y0 + k, target, p0, n, makes - k, tail
-            )
+            for p in range(0, n, SINGLE_SITES):
+                mix_single(source, p, weights, at, k, sink, p0 + p)
         k += block
 
 
 @kernel(inline=True)
-def mix_tail(
-    x, x0, offset, o0, ostep, tap, t0, slots, channels, packed, w1, bias, b1, zero, y, y1, target, p0, n, left, tail
-):
-    """The last output channels, fewer than a vector: a whole tile beside `y`, of which `left` columns are copied."""
-    lanes = VECTOR_BYTES // x.itemsize
-    places = np.arange(SINGLE_SITES).astype(np.int32) * np.int32(lanes)
+def mix_tail(source, weights, at, k, sink, p0, n, left, tail):
+    """The last output channels, fewer than a vector: a whole tile beside the sink, of which `left` columns are copied."""
+    lanes = VECTOR_BYTES // source.array.itemsize
+    shifted = Weights(weights.array, weights.start + at, weights.bias, weights.bias_start + k)
     for p in range(0, n, SINGLE_SITES):
-        mix_single(x, x0, offset, o0 + p, ostep, tap, t0, slots, channels, packed, w1, bias, b1, zero, tail, 0, places, 0)
+        mix_single(source, p, shifted, 0, 0, tail, 0)
         for q in range(min(SINGLE_SITES, n - p)):
-            at = y1 + target[p0 + p + q]
-            for k in range(left):
-                y[at + k] = tail[q * lanes + k]
+            to = sink.start + sink.offset[p0 + p + q] + k
+            out, values = sink.array[to : to + left], tail.array[q * lanes : q * lanes + left]
+            for i in range(left):
+                out[i] = values[i]
 
 
 @kernel()
-def mix_tasks(
-    x, packed, bias, y, groups, taps, padded, most_sites, most_slots,
-    task, start, size, out_base, out_kind, first, tap, base, kind, column,
-):  # fmt: skip
+def mix_tasks(x, packed, bias, y, groups, taps, padded, tables):
     samples, sites_in, channels = x.shape
     reads, outputs = channels // groups, y.shape[2]
-    makes = outputs // groups
-    depth = taps * reads
+    depth, makes = taps * reads, outputs // groups
     xs, ys = x.reshape(-1), y.reshape(-1)
-    tasks = len(task) - 1
-    room = (most_sites + SITES - 1) // SITES * SITES
-    zero = np.zeros(max(channels, 8), x.dtype)
+    tasks, lanes = len(tables.task) - 1, VECTOR_BYTES // x.itemsize
+    zero = np.zeros(max(channels, FEW_CHANNELS), x.dtype)
     spare, limit = spare_end(xs)
+    few = reads < FEW_CHANNELS and taps > 1
     for q in prange(samples * tasks):
         sample, a = q // tasks, q % tasks
-        offset, target = np.empty((most_slots, room), np.int32), np.empty(room, np.int32)
-        n, slots = task_tables(
-            a, channels, outputs, offset, target, task, start, size, out_base, out_kind, first, base, kind, column
-        )
-        t0 = first[task[a]]
-        tail = np.empty(SINGLE_SITES * (VECTOR_BYTES // x.itemsize), x.dtype)
-        if reads < FEW_CHANNELS and taps > 1:
-            row = np.empty((EXPANDED_SITES + SITES) * depth + 8, x.dtype)
-            places = (np.arange(EXPANDED_SITES + SITES) * depth).astype(np.int32)
-            whole = np.zeros(1, np.int32)
-            for g in range(groups):
-                for p0 in range(0, n, EXPANDED_SITES):
-                    m = min(EXPANDED_SITES, n - p0)
-                    filled = (m + SITES - 1) // SITES * SITES
-                    expand(xs, sample * sites_in * channels + g * reads, offset, p0, filled, tap, t0, slots, taps, reads, depth, row, zero, spare, limit)
-                    mix(
-                        row, 0, places, 0, 0, whole, 0, 1, depth, depth, packed, g * padded * depth, bias, g * padded, zero,
-                        ys, sample * y.shape[1] * outputs + g * makes, target, p0, m, makes, tail,
-                    )  # fmt: skip
-        else:
-            for g in range(groups):
-                mix(
-                    xs, sample * sites_in * channels + g * reads, offset.reshape(-1), 0, room, tap, t0, slots, reads, depth,
-                    packed, g * padded * depth, bias, g * padded, zero,
-                    ys, sample * y.shape[1] * outputs + g * makes, target, 0, n, makes, tail,
-                )  # fmt: skip
+        offset, target = task_room(tables)
+        n, slots, first = spell_task(a, tables, channels, outputs, offset, target)
+        tail_places = (np.arange(SINGLE_SITES) * lanes).astype(np.int32)
+        tail = Rows(np.empty(SINGLE_SITES * lanes, x.dtype), 0, tail_places)
+        row = np.empty((EXPANDED_SITES + SITES) * depth + FEW_CHANNELS if few else 1, x.dtype)
+        places = (np.arange(EXPANDED_SITES + SITES) * depth).astype(np.int32)
+        flat, step = offset.reshape(-1), offset.shape[1]
+        for g in range(groups):
+            x0, y0 = sample * sites_in * channels + g * reads, sample * y.shape[1] * outputs + g * makes
+            source = Source(xs, x0, flat, step, tables.tap, first, slots, reads, zero)
+            weights = Weights(packed, g * padded * depth, bias, g * padded)
+            sink = Rows(ys, y0, target)
+            for p0 in range(0, n, EXPANDED_SITES if few else n):
+                m = min(EXPANDED_SITES, n - p0) if few else n
+                if few:
+                    expand(source, p0, (m + SITES - 1) // SITES * SITES, taps, depth, row, spare, limit)
+                    joined = Source(row, 0, places, 0, tables.only_tap, 0, 1, depth, zero)
+                    mix(joined, weights, depth, sink, p0, m, makes, tail)
+                else:
+                    mix(source, weights, depth, sink, p0, m, makes, tail)
 
 
 @kernel()
-def outer_tasks(
-    x, dy, part, bias_part, groups, taps, depth, padded, expanded, most_sites, most_slots,
-    task, start, size, out_base, out_kind, first, tap, base, kind, column,
-):  # fmt: skip
+def outer_tasks(x, dy, part, bias_part, groups, taps, depth, padded, expanded, tables):
     samples, sites_in, channels = x.shape
     outputs = dy.shape[2]
     reads, makes = channels // groups, outputs // groups
     xs, gs = x.reshape(-1), dy.reshape(-1)
-    tasks, parts = len(task) - 1, len(part)
-    room = (most_sites + SITES - 1) // SITES * SITES
-    lanes = VECTOR_BYTES // x.itemsize
-    zero = np.zeros(max(channels, 8), x.dtype)
+    tasks, parts, lanes = len(tables.task) - 1, len(part), VECTOR_BYTES // x.itemsize
+    zero = np.zeros(max(channels, FEW_CHANNELS), x.dtype)
     spare, limit = spare_end(xs)
+    copies = padded != makes
     for i in prange(parts):
-        sums, bias_sums = part[i], bias_part[i]
+        # One line each: Numba may drop the writes to views that are assigned together.
+        sums = part[i]
+        bias_sums = bias_part[i]
         sums[:] = 0
         bias_sums[:] = 0
-        block_sums = np.empty(groups * padded, x.dtype)
-        one, nowhere = np.ones(1, x.dtype), np.zeros(room, np.int32)
-        offset, target = np.empty((most_slots, room), np.int32), np.empty(room, np.int32)
-        row = np.empty(room * depth + 8 if expanded else 1, x.dtype)
-        places = (np.arange(room) * depth).astype(np.int32)
-        copies = padded != makes
-        gradient = np.zeros(room * padded if copies else 1, x.dtype)
-        rows_of_padded = (np.arange(room) * padded).astype(np.int32)
+        block_sums = np.empty(len(bias_sums), x.dtype)
+        offset, target = task_room(tables)
+        flat, step = offset.reshape(-1), offset.shape[1]
+        ones = Source(np.ones(1, x.dtype), 0, np.zeros(step, np.int32), 0, tables.tap, 0, 1, 1, zero)
+        row = np.empty(step * depth + FEW_CHANNELS if expanded else 1, x.dtype)
+        joined = Source(row, 0, (np.arange(step) * depth).astype(np.int32), 0, tables.tap, 0, 1, depth, zero)
+        gradient = np.zeros(step * padded if copies else 1, x.dtype)
+        gradient_places = (np.arange(step) * padded).astype(np.int32)
         for q in range(i * samples * tasks // parts, (i + 1) * samples * tasks // parts):
             sample, a = q // tasks, q % tasks
-            n, slots = task_tables(
-                a, channels, outputs, offset, target, task, start, size, out_base, out_kind, first, base, kind, column
-            )
-            t0 = first[task[a]]
-            x0, g0 = sample * sites_in * channels, sample * dy.shape[1] * outputs
+            n, slots, first = spell_task(a, tables, channels, outputs, offset, target)
             block_sums[:] = 0
             for g in range(groups):
+                flow = Rows(gs, sample * dy.shape[1] * outputs + g * makes, target)
                 if copies:
                     for p in range(n):
-                        at = g0 + target[p] + g * makes
-                        for k in range(makes):
-                            gradient[p * padded + k] = gs[at + k]
+                        at = flow.start + target[p]
+                        gradient[p * padded : p * padded + makes] = gs[at : at + makes]
+                    flow = Rows(gradient, 0, gradient_places)
+                source = Source(xs, sample * sites_in * channels + g * reads, flat, step, tables.tap, first, slots, reads, zero)
                 if expanded:
-                    expand(xs, x0 + g * reads, offset, 0, n, tap, t0, slots, taps, reads, depth, row, zero, spare, limit)
-                flow, f0 = (gradient, 0) if copies else (gs, g0 + g * makes)
-                spots = rows_of_padded if copies else target
-                k = 0
-                while k < padded:
-                    if padded - k >= OUTER_VECTORS * lanes:
-                        sum_full(one, 0, nowhere, 0, n, zero, flow, f0 + k, spots, 0, block_sums, g * padded + k, padded)
-                        k += OUTER_VECTORS * lanes
-                    else:
-                        sum_single(one, 0, nowhere, 0, n, zero, flow, f0 + k, spots, 0, block_sums, g * padded + k, padded)
-                        k += lanes
-                for u in range(1 if expanded else slots):
-                    d0 = g * depth * padded + (0 if expanded else tap[t0 + u] * reads * padded)
-                    k = 0
-                    while k < padded:
-                        block = OUTER_VECTORS * lanes if padded - k >= OUTER_VECTORS * lanes else lanes
-                        for c in range(0, depth if expanded else reads, OUTER_CHANNELS):
-                            source, s0 = (row, c) if expanded else (xs, x0 + g * reads + c)
-                            where = places if expanded else offset[u]
-                            if block > lanes:
-                                outer_full(source, s0, where, 0, n, zero, flow, f0 + k, spots, 0, sums, d0 + c * padded + k, padded)
-                            else:
-                                outer_single(source, s0, where, 0, n, zero, flow, f0 + k, spots, 0, sums, d0 + c * padded + k, padded)
-                        k += block
-            for k in range(groups * padded):
+                    expand(source, 0, n, taps, depth, row, spare, limit)
+                    source = joined
+                add_outer(ones, 0, 1, flow, n, block_sums, g * padded, padded)
+                for u in range(source.slots):
+                    slice_at = 0 if expanded else tables.tap[first + u] * reads
+                    at = (g * depth + slice_at) * padded
+                    add_outer(source, u * step, source.channels, flow, n, sums, at, padded)
+            for k in range(len(bias_sums)):
                 bias_sums[k] += block_sums[k]
+
+
+@kernel(inline=True)
+def add_outer(source, o0, channels, flow, n, sums, at, padded):
+    """sums[at + c * padded + k] += sum over n sites of source channel c times gradient channel k; all k < padded."""
+    lanes = VECTOR_BYTES // sums.itemsize
+    k = 0
+    while k < padded:
+        full = padded - k >= OUTER_VECTORS * lanes
+        if channels == 1:
+            if full:
+                sum_full(source, o0, 0, flow, k, n, sums, at + k, padded)
+            else:
+                sum_single(source, o0, 0, flow, k, n, sums, at + k, padded)
+        for c in range(0, channels // OUTER_CHANNELS * OUTER_CHANNELS, OUTER_CHANNELS):
+            if full:
+                outer_full(source, o0, c, flow, k, n, sums, at + c * padded + k, padded)
+            else:
+                outer_single(source, o0, c, flow, k, n, sums, at + c * padded + k, padded)
+        k += OUTER_VECTORS * lanes if full else lanes
 
 
 @kernel()

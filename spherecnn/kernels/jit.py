@@ -33,15 +33,16 @@ def kernel(
     reassociate : bool
         Allow sums to be reordered and contracted into vector code. NaN and inf are always kept.
     inline : bool
-        True for a helper that other kernels call.
+        True for a helper that other kernels call; LLVM inlines it where that pays.
     """
 
     def compile_lazily(function: Callable[..., Any]) -> Callable[..., Any]:
-        options: dict[str, Any] = {"cache": True, "parallel": parallel and not inline, "error_model": "numpy"}
-        if reassociate:
-            options["fastmath"] = FASTMATH
-        if inline:
-            options["inline"] = "never"
+        options: dict[str, Any] = {
+            "cache": True,
+            "parallel": parallel and not inline,
+            "error_model": "numpy",
+            "fastmath": FASTMATH if reassociate else False,
+        }
         with _numba_cache(cache_folder()):
             return numba.njit(**options)(function)
 

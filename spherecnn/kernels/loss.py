@@ -51,9 +51,7 @@ def per_element(operation: Op) -> Callable[[Callable[..., Any]], Callable[..., A
         def body(x: Array, target: Array, weight: Array | None = None, parameter: float = 1.0) -> Loss:
             dx = empty(x.shape, x.dtype)
             each = np.ones(1, x.dtype) if weight is None else _spread(weight, x)
-            sums = run(
-                flat(x), flat(target.astype(x.dtype, copy=False)), each, x.dtype.type(parameter), flat(dx)
-            )
+            sums = run(flat(x), flat(target.astype(x.dtype, copy=False)), each, x.dtype.type(parameter), flat(dx))
             return float(sums.sum()), dx
 
         return function
@@ -203,11 +201,7 @@ def _cross_entropy(
     label_smoothing: float = 0.0,
 ) -> tuple[float, float, Array]:
     classes = logits.shape[-1]
-    sites = (
-        np.ones(labels.size)
-        if weight is None
-        else flat(np.broadcast_to(weight, labels.shape)).astype(np.float64)
-    )
+    sites = np.ones(labels.size) if weight is None else flat(np.broadcast_to(weight, labels.shape)).astype(np.float64)
     v = np.ones(classes) if class_weight is None else np.asarray(class_weight, np.float64)
     dlogits = empty(logits.shape, logits.dtype)
     sums = _cross_entropy_rows(

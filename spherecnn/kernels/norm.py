@@ -35,9 +35,7 @@ def batch_moments(x: Array) -> tuple[Array, Array]:
 
 
 @op
-def batch_norm(
-    x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float
-) -> Array:
+def batch_norm(x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float) -> Array:
     """(x - mean) / sqrt(var + eps) * weight + bias for each channel (the last axis).
 
     Source: Ioffe and Szegedy, "Batch normalization", ICML 2015, algorithm 1.
@@ -87,14 +85,13 @@ def _batch_moments(x: Array) -> tuple[Array, Array]:
 
 
 @batch_norm.on("cpu")
-def _batch_norm(
-    x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float
-) -> Array:
+def _batch_norm(x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float) -> Array:
     lanes = _lanes(x.shape[-1])
     scale = (1 if weight is None else weight) / np.sqrt(var + eps)
-    shift = np.zeros_like(scale) if bias is None else bias
+    centre = mean.astype(x.dtype)
+    shift = (0 if bias is None else bias) + (centre - mean) * scale
     y = empty(x.shape, x.dtype)
-    _scale_rows(flat(x), *_tiled(lanes, x.dtype, mean, scale, shift), flat(y))
+    _scale_rows(flat(x), *_tiled(lanes, x.dtype, centre, scale, shift), flat(y))
     return y
 
 
@@ -112,17 +109,19 @@ def _batch_norm_grad(
     channels, lanes = x.shape[-1], _lanes(x.shape[-1])
     wide, rest, per_chunk = _widen(x)
     wide_dy, rest_dy, _ = _widen(dy)
-    sums = _chunk_products(wide_dy, wide, *_tiled(lanes, x.dtype, mean), per_chunk)
+    centre = mean.astype(x.dtype)
+    sums = _chunk_products(wide_dy, wide, *_tiled(lanes, x.dtype, centre), per_chunk)
     dbias, product = sums.sum(axis=0).reshape(2, -1, channels).sum(axis=1)
     dbias = dbias + rest_dy.sum(axis=0, dtype=np.float64)
-    product = product + (rest_dy * (rest - mean)).sum(axis=0, dtype=np.float64)
+    product = product + (rest_dy * (rest - centre)).sum(axis=0, dtype=np.float64) + (centre - mean) * dbias
     rstd = 1 / np.sqrt(var + eps)
     dx = None
     if inputs:
         count = x.size // channels if of_batch else math.inf
         scale = rstd if weight is None else rstd * weight
+        slope = product * rstd**2 / count
         dx = empty(x.shape, x.dtype)
-        columns = _tiled(lanes, x.dtype, mean, dbias / count, product * rstd**2 / count, scale)
+        columns = _tiled(lanes, x.dtype, centre, dbias / count + (centre - mean) * slope, slope, scale)
         _scale_rows_grad(flat(dy), flat(x), *columns, flat(dx))
     return dx, (product * rstd).astype(x.dtype), dbias.astype(x.dtype)
 
@@ -242,9 +241,7 @@ def layer_norm(x: Array, weight: Array | None, bias: Array | None, eps: float) -
 
 
 @op
-def layer_norm_grad(
-    dy: Array, x: Array, mean: Array, rstd: Array, weight: Array | None
-) -> tuple[Array, Array, Array]:
+def layer_norm_grad(dy: Array, x: Array, mean: Array, rstd: Array, weight: Array | None) -> tuple[Array, Array, Array]:
     """Return dx, dweight and dbias of `layer_norm`.
 
     With g = dy weight: dx = rstd (g - mean(g) - xhat mean(g xhat)).
@@ -264,9 +261,7 @@ def _layer_norm(x: Array, weight: Array | None, bias: Array | None, eps: float) 
 
 
 @layer_norm_grad.on("cpu")
-def _layer_norm_grad(
-    dy: Array, x: Array, mean: Array, rstd: Array, weight: Array | None
-) -> tuple[Array, Array, Array]:
+def _layer_norm_grad(dy: Array, x: Array, mean: Array, rstd: Array, weight: Array | None) -> tuple[Array, Array, Array]:
     dx = empty(x.shape, x.dtype)
     per_chunk = max(8, -(-len(x) // MOST_CHUNKS))
     sums = _layer_norm_rows_grad(rows(dy), rows(x), mean, rstd, _given(weight, x, 1), per_chunk, dx)

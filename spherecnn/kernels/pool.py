@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from spherecnn.kernels.gather_gemm import task_tables
+from spherecnn.kernels.gather_gemm import spell_task, task_room
 from spherecnn.kernels.jit import kernel
 from spherecnn.kernels.memory import empty
 from spherecnn.kernels.op import op
-from spherecnn.kernels.vector import SITES
 
 NO_SWITCH = 255
 
@@ -67,8 +66,7 @@ def max_pool_dx(dy: Any, switch: Any, stencil: Any) -> Any:
 def _max_pool_cpu(x: Any, stencil: Any) -> Any:
     shape = (len(x), stencil.sites_out, x.shape[2])
     y, switch = empty(shape, x.dtype), empty(shape, np.uint8)
-    sites, slots = stencil.widest
-    max_pool_tasks(x, y, switch, sites, slots, *stencil.tables)
+    max_pool_tasks(x, y, switch, stencil.tables)
     return y, switch
 
 
@@ -76,31 +74,26 @@ def _max_pool_cpu(x: Any, stencil: Any) -> Any:
 def _max_pool_dx_cpu(dy: Any, switch: Any, stencil: Any) -> Any:
     adjoint = stencil.transposed
     dx = empty((len(dy), stencil.sites_in, dy.shape[2]), dy.dtype)
-    sites, slots = adjoint.widest
-    max_pool_dx_tasks(dy, switch, dx, sites, slots, *adjoint.tables)
+    max_pool_dx_tasks(dy, switch, dx, adjoint.tables)
     return dx
 
 
 @kernel()
-def max_pool_tasks(
-    x, y, switch, most_sites, most_slots,
-    task, start, size, out_base, out_kind, first, tap, base, kind, column,
-):  # fmt: skip
+def max_pool_tasks(x, y, switch, tables):
     samples, _, channels = x.shape
-    tasks = len(task) - 1
-    room = (most_sites + SITES - 1) // SITES * SITES
+    tasks = len(tables.task) - 1
     for q in prange(samples * tasks):
         sample, a = q // tasks, q % tasks
-        offset, target = np.empty((most_slots, room), np.int32), np.empty(room, np.int32)
-        n, slots = task_tables(a, 1, 1, offset, target, task, start, size, out_base, out_kind, first, base, kind, column)
-        t0 = first[task[a]]
+        offset, target = task_room(tables)
+        n, slots, first = spell_task(a, tables, 1, 1, offset, target)
         for p in range(n):
-            best, by = y[sample, target[p]], switch[sample, target[p]]
+            best = y[sample, target[p]]
+            by = switch[sample, target[p]]
             empty_so_far = True
             for u in range(slots):
                 if offset[u, p] < 0:
                     continue
-                row, t = x[sample, offset[u, p]], np.uint8(tap[t0 + u])
+                row, t = x[sample, offset[u, p]], np.uint8(tables.tap[first + u])
                 if empty_so_far:
                     for c in range(channels):
                         best[c] = row[c]
@@ -118,19 +111,14 @@ def max_pool_tasks(
 
 
 @kernel()
-def max_pool_dx_tasks(
-    dy, switch, dx, most_sites, most_slots,
-    task, start, size, out_base, out_kind, first, tap, base, kind, column,
-):  # fmt: skip
+def max_pool_dx_tasks(dy, switch, dx, tables):
     samples, _, channels = dy.shape
-    tasks = len(task) - 1
-    room = (most_sites + SITES - 1) // SITES * SITES
+    tasks = len(tables.task) - 1
     zero = np.zeros(1, dy.dtype)[0]
     for q in prange(samples * tasks):
         sample, a = q // tasks, q % tasks
-        offset, target = np.empty((most_slots, room), np.int32), np.empty(room, np.int32)
-        n, slots = task_tables(a, 1, 1, offset, target, task, start, size, out_base, out_kind, first, base, kind, column)
-        t0 = first[task[a]]
+        offset, target = task_room(tables)
+        n, slots, first = spell_task(a, tables, 1, 1, offset, target)
         for p in range(n):
             out = dx[sample, target[p]]
             for c in range(channels):
@@ -138,6 +126,6 @@ def max_pool_dx_tasks(
             for u in range(slots):
                 if offset[u, p] < 0:
                     continue
-                row, by, t = dy[sample, offset[u, p]], switch[sample, offset[u, p]], np.uint8(tap[t0 + u])
+                row, by, t = dy[sample, offset[u, p]], switch[sample, offset[u, p]], np.uint8(tables.tap[first + u])
                 for c in range(channels):
                     out[c] += row[c] if by[c] == t else zero

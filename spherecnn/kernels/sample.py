@@ -145,9 +145,7 @@ def _sample_tangent(
     return y
 
 
-def _check(
-    images: np.ndarray, xyz: np.ndarray, rotations: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
+def _check(images: np.ndarray, xyz: np.ndarray, rotations: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     check_array("images", images, "N, H, W, C")
     xyz = check_directions(xyz, rank=3)
     turns = np.eye(3)[None] if rotations is None else check_directions(rotations, rank=3)
@@ -187,9 +185,7 @@ def _tangent_kernel(images, xyz, turns, height, width, half_width, half_height, 
         weight = np.empty((BLOCK, 4), np.float64)
         for p in range(first, last):
             x, y, z = _turned(xyz, turns, own, p)
-            _locate_tangent(
-                x, y, z, height, width, half_width, half_height, site[p - first], weight[p - first]
-            )
+            _locate_tangent(x, y, z, height, width, half_width, half_height, site[p - first], weight[p - first])
         _read(images, site, weight, own, sets, first, last, out)
 
 

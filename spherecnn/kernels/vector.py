@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import llvmlite.binding
 import llvmlite.ir as ir
@@ -60,12 +60,43 @@ SITES = 12  # a multiple of the sites of every tile
 DEPTHWISE = (4, 4) if HOST.registers >= 32 else (2, 4)
 
 
+class Source(NamedTuple):
+    """Where a tile reads: slot u of site p begins at array[start + offset[u * step + p]], or is `zero` if that is negative."""
+
+    array: Any
+    start: int
+    offset: Any
+    step: int
+    tap: Any
+    first: int  # slot u multiplies weight slice tap[first + u]
+    slots: int
+    channels: int
+    zero: Any
+
+
+class Weights(NamedTuple):
+    """Packed weights and bias of one group of channels."""
+
+    array: Any
+    start: int
+    bias: Any
+    bias_start: int
+
+
+class Rows(NamedTuple):
+    """Where a tile writes or reads gradients: row p begins at array[start + offset[p]]."""
+
+    array: Any
+    start: int
+    offset: Any
+
+
 class Emitter:
     """Shorthand over an LLVM builder for vectors of one floating-point type."""
 
-    def __init__(self, context: Any, builder: Any, signature: Any, args: Any, array: int = 0):
+    def __init__(self, context: Any, builder: Any, signature: Any, args: Any):
         self.context, self.b, self.signature, self.args = context, builder, signature, args
-        self.double = signature.args[array].dtype == types.float64
+        self.double = signature.args[0].types[0].dtype == types.float64
         self.element = ir.DoubleType() if self.double else ir.FloatType()
         self.lanes = HOST.bytes // (8 if self.double else 4)
         self.vector = ir.VectorType(self.element, self.lanes)
@@ -73,7 +104,18 @@ class Emitter:
 
     def data(self, i: int) -> Any:
         """Pointer to the first element of array argument i."""
-        return self.context.make_array(self.signature.args[i])(self.context, self.b, self.args[i]).data
+        return self._data(self.signature.args[i], self.args[i])
+
+    def fields(self, i: int) -> list[Any]:
+        """The fields of named-tuple argument i: numbers, and pointers for arrays."""
+        found = []
+        for j, kind in enumerate(self.signature.args[i].types):
+            value = self.b.extract_value(self.args[i], j)
+            found.append(self._data(kind, value) if isinstance(kind, types.Array) else value)
+        return found
+
+    def _data(self, kind: Any, value: Any) -> Any:
+        return self.context.make_array(kind)(self.context, self.b, value).data
 
     def at(self, pointer: Any, *offsets: Any) -> Any:
         """Pointer moved by element offsets (Python or LLVM integers)."""
@@ -135,53 +177,53 @@ class Emitter:
 def mix_tile(vectors: int, sites: int) -> Any:
     """Return the intrinsic of the channel mix for a register tile.
 
-    ``mix(x, x0, offset, o0, ostep, tap, t0, slots, channels, w, w0, bias, b0, zero, y, y0, target, y_at)`` computes,
-    for p < sites and k < vectors * lanes,
+    ``mix(source, p0, weights, w0, k0, sink, q0)`` computes, for p < sites and k < K = vectors * lanes,
 
-        y[y0 + target[y_at + p] + k] = bias[b0 + k]
-            + sum over u < slots, c < channels of x[x0 + offset[o0 + u * ostep + p] + c] * w[w0 + (tap[t0 + u] * channels + c) * K + k]
+        sink row q0 + p [k0 + k] = bias[k0 + k] + sum over slots u and channels c of
+            source row (u, p0 + p) [c] * weights[w0 + (tap(u) * channels + c) * K + k]
 
-    where K = vectors * lanes and a negative offset reads from `zero`. slots and channels are at least 1.
+    Slots and channels are at least 1.
     """
 
     @intrinsic
-    def mix(typing, x, x0, offset, o0, ostep, tap, t0, slots, channels, w, w0, bias, b0, zero, y, y0, target, y_at):
-        arrays = {0: x, 2: offset, 5: tap, 9: w, 11: bias, 13: zero, 14: y, 16: target}
-        signature = VOID(*(arrays.get(i, INT) for i in range(18)))
-
+    def mix(typing, source, p0, weights, w0, k0, sink, q0):
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             e = Emitter(context, builder, signature, args)
-            (_, x0, _, o0, ostep, _, t0, slots, channels, _, w0, _, b0, _, _, y0, _, y_at) = args
+            x, x0, offset, step, tap, first, slots, channels, zero = e.fields(0)
+            w, start, bias, bias_start = e.fields(2)
+            y, y0, target = e.fields(5)
+            p0, w0, k0, q0 = args[1], args[3], args[4], args[6]
+            x, offset, tap = e.at(x, x0), e.at(offset, p0), e.at(tap, first)
+            w, bias, y, target = e.at(w, start, w0), e.at(bias, bias_start, k0), e.at(y, y0, k0), e.at(target, q0)
             block = vectors * e.lanes
-            x, offset, tap, w = e.at(e.data(0), x0), e.at(e.data(2), o0), e.at(e.data(5), t0), e.at(e.data(9), w0)
-            bias, zero, y, target = e.at(e.data(11), b0), e.data(13), e.at(e.data(14), y0), e.at(e.data(16), y_at)
             slice_size = e.b.mul(channels, ir.Constant(I64, block))
-            start = [e.load(e.at(bias, v * e.lanes)) for v in range(vectors)]
+            at = [v * e.lanes for v in range(vectors)]
+            begin = [e.load(e.at(bias, v)) for v in at]
 
             def slot(u: Any, sums: list[Any]) -> list[Any]:
-                row = e.at(offset, e.b.mul(u, ostep))
+                row = e.at(offset, e.b.mul(u, step))
                 sources = [e.row(x, e.index(e.at(row, p)), zero) for p in range(sites)]
-                weights = e.at(w, e.b.mul(e.index(e.at(tap, u)), slice_size))
+                slot_weights = e.at(w, e.b.mul(e.index(e.at(tap, u)), slice_size))
 
                 def channel(c: Any, carried: list[Any]) -> list[Any]:
                     pointer, sums = carried[0], carried[1:]
-                    ws = [e.load(e.at(pointer, v * e.lanes)) for v in range(vectors)]
+                    ws = [e.load(e.at(pointer, v)) for v in at]
                     new = []
                     for p in range(sites):
                         xs = e.broadcast(e.at(sources[p], c))
                         new += [e.fma(xs, ws[v], sums[p * vectors + v]) for v in range(vectors)]
                     return [e.at(pointer, block), *new]
 
-                return e.repeat(channels, [weights, *sums], channel)[1:]
+                return e.repeat(channels, [slot_weights, *sums], channel)[1:]
 
-            sums = e.repeat(slots, start * sites, slot)
+            sums = e.repeat(slots, begin * sites, slot)
             for p in range(sites):
                 out = e.at(y, e.index(e.at(target, p)))
-                for v in range(vectors):
-                    e.store(sums[p * vectors + v], e.at(out, v * e.lanes))
+                for i, v in enumerate(at):
+                    e.store(sums[p * vectors + i], e.at(out, v))
             return context.get_dummy_value()
 
-        return signature, codegen
+        return VOID(source, INT, weights, INT, INT, sink, INT), codegen
 
     return mix
 
@@ -189,129 +231,122 @@ def mix_tile(vectors: int, sites: int) -> Any:
 def outer_tile(vectors: int, channels: int) -> Any:
     """Return the intrinsic of the weight gradient for a register tile.
 
-    ``outer(x, x0, offset, o0, n, zero, g, g0, target, t0, d, d0, dstep)`` computes, for c < channels and k < vectors * lanes,
+    ``outer(source, o0, c0, gradient, k0, n, d, d0, dstep)`` computes, for c < channels and k < vectors * lanes,
 
-        d[d0 + c * dstep + k] += sum over p < n of x[x0 + offset[o0 + p] + c] * g[g0 + target[t0 + p] + k]
+        d[d0 + c * dstep + k] += sum over p < n of source row (o0 + p) [c0 + c] * gradient row p [k0 + k]
 
-    where a negative offset reads from `zero`; n is at least 1.
+    where o0 counts from the first entry of the source's offsets; n is at least 1.
     """
 
     @intrinsic
-    def outer(typing, x, x0, offset, o0, n, zero, g, g0, target, t0, d, d0, dstep):
-        arrays = {0: x, 2: offset, 5: zero, 6: g, 8: target, 10: d}
-        signature = VOID(*(arrays.get(i, INT) for i in range(13)))
-
+    def outer(typing, source, o0, c0, gradient, k0, n, d, d0, dstep):
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             e = Emitter(context, builder, signature, args)
-            (_, x0, _, o0, n, _, _, g0, _, t0, _, d0, dstep) = args
-            x, offset, zero = e.at(e.data(0), x0), e.at(e.data(2), o0), e.data(5)
-            g, target, d = e.at(e.data(6), g0), e.at(e.data(8), t0), e.at(e.data(10), d0)
+            x, x0, offset, _, _, _, _, _, zero = e.fields(0)
+            g, g0, target = e.fields(3)
+            o0, c0, k0, n, d0, dstep = args[1], args[2], args[4], args[5], args[7], args[8]
+            x, offset, g, d = e.at(x, x0, c0), e.at(offset, o0), e.at(g, g0, k0), e.at(e.data(6), d0)
             rows = [e.at(d, e.b.mul(dstep, ir.Constant(I64, c))) for c in range(channels)]
+            at = [v * e.lanes for v in range(vectors)]
 
             def position(p: Any, sums: list[Any]) -> list[Any]:
-                source = e.row(x, e.index(e.at(offset, p)), zero)
-                gradient = e.at(g, e.index(e.at(target, p)))
-                gs = [e.load(e.at(gradient, v * e.lanes)) for v in range(vectors)]
+                row = e.row(x, e.index(e.at(offset, p)), zero)
+                flow = e.at(g, e.index(e.at(target, p)))
+                gs = [e.load(e.at(flow, v)) for v in at]
                 new = []
                 for c in range(channels):
-                    xs = e.broadcast(e.at(source, c))
+                    xs = e.broadcast(e.at(row, c))
                     new += [e.fma(xs, gs[v], sums[c * vectors + v]) for v in range(vectors)]
                 return new
 
-            start = [e.load(e.at(rows[c], v * e.lanes)) for c in range(channels) for v in range(vectors)]
-            sums = e.repeat(n, start, position)
-            for c in range(channels):
-                for v in range(vectors):
-                    e.store(sums[c * vectors + v], e.at(rows[c], v * e.lanes))
+            sums = e.repeat(n, [e.load(e.at(row, v)) for row in rows for v in at], position)
+            for c, row in enumerate(rows):
+                for i, v in enumerate(at):
+                    e.store(sums[c * vectors + i], e.at(row, v))
             return context.get_dummy_value()
 
-        return signature, codegen
+        return VOID(source, INT, INT, gradient, INT, INT, d, INT, INT), codegen
 
     return outer
 
 
 def _copy_taps(lanes: int) -> Any:
     @intrinsic
-    def copy_taps(typing, x, x0, offset, o0, ostep, slots, n, zero, spare, limit, row, depth, channels):
-        arrays = {0: x, 2: offset, 7: zero, 8: spare, 10: row}
-        signature = VOID(*(arrays.get(i, INT) for i in range(13)))
-
+    def copy_taps(typing, source, p0, n, spare, limit, row, depth):
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             e = Emitter(context, builder, signature, args)
             e.vector = ir.VectorType(e.element, lanes)
-            (_, x0, _, o0, ostep, slots, n, _, _, limit, _, depth, channels) = args
-            x, offset, zero, spare, row = e.data(0), e.at(e.data(2), o0), e.data(7), e.data(8), e.data(10)
+            x, x0, offset, step, _, _, slots, channels, zero = e.fields(0)
+            p0, n, limit, depth = args[1], args[2], args[4], args[6]
+            offset, spare, row = e.at(offset, p0), e.data(3), e.data(5)
 
             def site(p: Any, _: list[Any]) -> list[Any]:
-                out = e.at(row, e.b.mul(p, depth))
-
                 def slot(u: Any, carried: list[Any]) -> list[Any]:
                     (to,) = carried
-                    relative = e.index(e.at(offset, e.b.mul(u, ostep), p))
-                    source = e.b.add(x0, relative)
-                    past = e.b.icmp_signed(">", source, limit)
-                    pointer = e.b.select(past, e.at(spare, e.b.sub(source, limit)), e.at(x, source))
+                    relative = e.index(e.at(offset, e.b.mul(u, step), p))
+                    place = e.b.add(x0, relative)
+                    past = e.b.icmp_signed(">", place, limit)
+                    pointer = e.b.select(past, e.at(spare, e.b.sub(place, limit)), e.at(x, place))
                     negative = e.b.icmp_signed("<", relative, ir.Constant(I64, 0))
                     e.store(e.load(e.b.select(negative, zero, pointer)), to)
                     return [e.at(to, channels)]
 
-                e.repeat(slots, [out], slot)
+                e.repeat(slots, [e.at(row, e.b.mul(p, depth))], slot)
                 return []
 
             e.repeat(n, [], site)
             return context.get_dummy_value()
 
-        return signature, codegen
+        return VOID(source, INT, INT, spare, INT, row, INT), codegen
 
     return copy_taps
 
 
-# ``copy_taps(x, x0, offset, o0, ostep, slots, n, zero, spare, limit, row, depth, channels)`` copies, for p < n and u < slots,
-# the `channels` elements from x[x0 + offset[o0 + u * ostep + p]] to row[p * depth + u * channels]. It moves whole vectors of
-# 4 or 8 elements in ascending order: what is too much is overwritten by the next copy, and sources beyond `limit`, near the
-# end of x, are read from `spare`, a copy of x[limit:] with room behind it.
+# ``copy_taps(source, p0, n, spare, limit, row, depth)`` copies, for p < n and every slot u, the channels of source row
+# (u, p0 + p) to row[p * depth + u * channels]. It moves whole vectors of 4 or 8 elements in ascending order: what is too
+# much is overwritten by the next copy, and sources beyond `limit`, near the end of the array, are read from `spare`, a copy
+# of array[limit:] with room behind it.
 copy_taps_4, copy_taps_8 = _copy_taps(4), _copy_taps(8)
 
 
 def depthwise_tile(vectors: int, sites: int) -> Any:
     """Return the intrinsic of a convolution that keeps channels apart, for a few vectors of channels.
 
-    ``depthwise(x, x0, offset, o0, ostep, tap, t0, slots, w, w0, wstep, bias, b0, zero, y, y0, target, y_at)`` computes, for
-    p < sites and k < vectors * lanes,
+    ``depthwise(source, p0, weights, c0, sink)`` computes, for p < sites and c < vectors * lanes,
 
-        y[y0 + target[y_at + p] + k] = bias[b0 + k]
-            + sum over u < slots of x[x0 + offset[o0 + u * ostep + p] + k] * w[w0 + tap[t0 + u] * wstep + k]
+        sink row p0 + p [c0 + c] = bias[c0 + c] + sum over slots u of source row (u, p0 + p) [c0 + c] * weights[tap(u) * channels + c0 + c]
     """
 
     @intrinsic
-    def depthwise(typing, x, x0, offset, o0, ostep, tap, t0, slots, w, w0, wstep, bias, b0, zero, y, y0, target, y_at):
-        arrays = {0: x, 2: offset, 5: tap, 8: w, 11: bias, 13: zero, 14: y, 16: target}
-        signature = VOID(*(arrays.get(i, INT) for i in range(18)))
-
+    def depthwise(typing, source, p0, weights, c0, sink):
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             e = Emitter(context, builder, signature, args)
-            (_, x0, _, o0, ostep, _, t0, slots, _, w0, wstep, _, b0, _, _, y0, _, y_at) = args
-            x, offset, tap, w = e.at(e.data(0), x0), e.at(e.data(2), o0), e.at(e.data(5), t0), e.at(e.data(8), w0)
-            zero, y, target = e.data(13), e.at(e.data(14), y0), e.at(e.data(16), y_at)
-            lanes = [v * e.lanes for v in range(vectors)]
-            start = [e.load(e.at(e.data(11), b0, v)) for v in lanes]
+            x, x0, offset, step, tap, first, slots, channels, zero = e.fields(0)
+            w, start, bias, bias_start = e.fields(2)
+            y, y0, target = e.fields(4)
+            p0, c0 = args[1], args[3]
+            # the zeros are one row of all channels, so c0 is added once, after the choice between row and zeros
+            x, offset, tap, target = e.at(x, x0), e.at(offset, p0), e.at(tap, first), e.at(target, p0)
+            w, bias, y = e.at(w, start, c0), e.at(bias, bias_start, c0), e.at(y, y0, c0)
+            at = [v * e.lanes for v in range(vectors)]
+            begin = [e.load(e.at(bias, v)) for v in at]
 
             def slot(u: Any, sums: list[Any]) -> list[Any]:
-                row = e.at(offset, e.b.mul(u, ostep))
-                weights = e.at(w, e.b.mul(e.index(e.at(tap, u)), wstep))
-                ws = [e.load(e.at(weights, v)) for v in lanes]
-                sources = [e.row(x, e.index(e.at(row, p)), zero) for p in range(sites)]
-                xs = [e.load(e.at(source, v)) for source in sources for v in lanes]
+                row = e.at(offset, e.b.mul(u, step))
+                slot_weights = e.at(w, e.b.mul(e.index(e.at(tap, u)), channels))
+                ws = [e.load(e.at(slot_weights, v)) for v in at]
+                sources = [e.at(e.row(x, e.index(e.at(row, p)), zero), c0) for p in range(sites)]
+                xs = [e.load(e.at(pointer, v)) for pointer in sources for v in at]
                 return [e.fma(value, ws[i % vectors], sums[i]) for i, value in enumerate(xs)]
 
-            sums = e.repeat(slots, start * sites, slot)
+            sums = e.repeat(slots, begin * sites, slot)
             for p in range(sites):
                 out = e.at(y, e.index(e.at(target, p)))
-                for i, v in enumerate(lanes):
+                for i, v in enumerate(at):
                     e.store(sums[p * vectors + i], e.at(out, v))
             return context.get_dummy_value()
 
-        return signature, codegen
+        return VOID(source, INT, weights, INT, sink), codegen
 
     return depthwise
 
@@ -319,32 +354,32 @@ def depthwise_tile(vectors: int, sites: int) -> Any:
 def depthwise_outer_tile(slots: int) -> Any:
     """Return the intrinsic of the weight gradient of a depthwise convolution, for `slots` taps and one vector of channels.
 
-    ``outer(x, x0, offset, o0, ostep, tap, t0, n, zero, g, g0, target, d, d0, dstep)`` computes, for u < slots and one vector of k,
+    ``outer(source, u0, c0, gradient, n, d)`` computes, for u0 <= u < u0 + slots and one vector of c,
 
-        d[d0 + tap[t0 + u] * dstep + k] += sum over p < n of x[x0 + offset[o0 + u * ostep + p] + k] * g[g0 + target[p] + k]
+        d[tap(u) * channels + c0 + c] += sum over p < n of source row (u, p) [c0 + c] * gradient row p [c0 + c]
     """
 
     @intrinsic
-    def outer(typing, x, x0, offset, o0, ostep, tap, t0, n, zero, g, g0, target, d, d0, dstep):
-        arrays = {0: x, 2: offset, 5: tap, 8: zero, 9: g, 11: target, 12: d}
-        signature = VOID(*(arrays.get(i, INT) for i in range(15)))
-
+    def outer(typing, source, u0, c0, gradient, n, d):
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             e = Emitter(context, builder, signature, args)
-            (_, x0, _, o0, ostep, _, t0, n, _, _, g0, _, _, d0, dstep) = args
-            x, offset, tap, zero = e.at(e.data(0), x0), e.at(e.data(2), o0), e.at(e.data(5), t0), e.data(8)
-            g, target, d = e.at(e.data(9), g0), e.data(11), e.at(e.data(12), d0)
-            rows = [e.at(offset, e.b.mul(ostep, ir.Constant(I64, u))) for u in range(slots)]
-            to = [e.at(d, e.b.mul(e.index(e.at(tap, u)), dstep)) for u in range(slots)]
+            x, x0, offset, step, tap, first, _, channels, zero = e.fields(0)
+            g, g0, target = e.fields(3)
+            u0, c0, n = args[1], args[2], args[4]
+            x, g, d, tap = e.at(x, x0), e.at(g, g0, c0), e.at(e.data(5), c0), e.at(tap, first, u0)
+            numbers = [e.b.add(u0, ir.Constant(I64, u)) for u in range(slots)]
+            rows = [e.at(offset, e.b.mul(step, u)) for u in numbers]
+            to = [e.at(d, e.b.mul(e.index(e.at(tap, u)), channels)) for u in range(slots)]
 
             def position(p: Any, sums: list[Any]) -> list[Any]:
                 gs = e.load(e.at(g, e.index(e.at(target, p))))
-                return [e.fma(e.load(e.row(x, e.index(e.at(rows[u], p)), zero)), gs, sums[u]) for u in range(slots)]
+                pointers = [e.at(e.row(x, e.index(e.at(row, p)), zero), c0) for row in rows]
+                return [e.fma(e.load(pointer), gs, total) for pointer, total in zip(pointers, sums, strict=True)]
 
-            for u, value in enumerate(e.repeat(n, [e.zero] * slots, position)):
-                e.store(e.b.fadd(value, e.load(to[u])), to[u])
+            for pointer, value in zip(to, e.repeat(n, [e.zero] * slots, position), strict=True):
+                e.store(e.b.fadd(value, e.load(pointer)), pointer)
             return context.get_dummy_value()
 
-        return signature, codegen
+        return VOID(source, INT, INT, gradient, INT, d), codegen
 
     return outer

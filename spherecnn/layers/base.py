@@ -169,7 +169,9 @@ class Layer:
                     f"expected {value.shape}: load them into the model that saved them."
                 )
             if not np.isfinite(arrays[name]).all():
-                raise InputError(f"{name} holds NaN or infinite values; expected finite weights: use an earlier checkpoint.")
+                raise InputError(
+                    f"{name} holds NaN or infinite values; expected finite weights: use an earlier checkpoint."
+                )
         for name, value in own.items():
             value[...] = arrays[name]
 

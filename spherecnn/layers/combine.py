@@ -104,7 +104,9 @@ class Sequential(Composite):
         super().__init__()
         for i, layer in enumerate(layers):
             if not isinstance(layer, Layer):
-                raise InputError(f"item {i} of Sequential is a {type(layer).__name__}; expected a Layer: pass layer objects.")
+                raise InputError(
+                    f"item {i} of Sequential is a {type(layer).__name__}; expected a Layer: pass layer objects."
+                )
             self.children[str(i)] = layer
 
     def trace(self, r: Any, *xs: Any) -> Any:
@@ -140,7 +142,9 @@ class Add(Layer):
 
     def out_shape(self, *shapes: Shape) -> Shape:
         if len(shapes) < 2 or any(s != shapes[0] for s in shapes):
-            raise InputError(f"Add got shapes {list(shapes)}; expected two or more equal shapes: match channels and sizes.")
+            raise InputError(
+                f"Add got shapes {list(shapes)}; expected two or more equal shapes: match channels and sizes."
+            )
         return shapes[0]
 
 

@@ -227,7 +227,16 @@ class CircularConv2d(Conv2d):
         rng: np.random.Generator | int | None = None,
     ):
         super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, rng=rng
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
+            padding_mode,
+            rng=rng,
         )
 
 
@@ -271,9 +280,13 @@ class CoordConv2d(Conv2d):
         rng: np.random.Generator | int | None = None,
     ):
         if groups != 1:
-            raise InputError(f"groups is {groups}; expected 1 for CoordConv2d, whose kernels all read the coordinates: use Conv2d.")
+            raise InputError(
+                f"groups is {groups}; expected 1 for CoordConv2d, whose kernels all read the coordinates: use Conv2d."
+            )
         self.with_r = with_r
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, 1, bias, padding_mode, rng=rng)
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, 1, bias, padding_mode, rng=rng
+        )
 
     def _init_weights(self, reads: int, bias: bool, rng: np.random.Generator) -> None:
         super()._init_weights(reads + (3 if self.with_r else 2), bias, rng)

@@ -36,7 +36,12 @@ class Linear(Layer):
     """
 
     def __init__(
-        self, in_features: int, out_features: int, bias: bool = True, *, rng: np.random.Generator | int | None = None
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        rng: np.random.Generator | int | None = None,
     ):
         super().__init__()
         self.in_features = check_at_least("in_features", in_features, 1)
@@ -67,7 +72,9 @@ class Linear(Layer):
     def out_shape(self, *shapes: Shape) -> Shape:
         (shape,) = shapes
         if len(shape) < 2:
-            raise InputError(f"the input has shape {shape}; expected (N, ..., {self.in_features}): add an axis for the batch.")
+            raise InputError(
+                f"the input has shape {shape}; expected (N, ..., {self.in_features}): add an axis for the batch."
+            )
         check_channels("the input", shape[-1], self.in_features)
         return (*shape[:-1], self.out_features)
 

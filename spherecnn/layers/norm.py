@@ -135,15 +135,9 @@ class LayerNorm(Layer):
     array([[-1.,  1.]])
     """
 
-    def __init__(
-        self, normalized_shape: int | tuple[int, ...], eps: float = 1e-5, elementwise_affine: bool = True
-    ):
+    def __init__(self, normalized_shape: int | tuple[int, ...], eps: float = 1e-5, elementwise_affine: bool = True):
         super().__init__()
-        sizes = (
-            (normalized_shape,)
-            if isinstance(normalized_shape, (int, np.integer))
-            else tuple(normalized_shape)
-        )
+        sizes = (normalized_shape,) if isinstance(normalized_shape, (int, np.integer)) else tuple(normalized_shape)
         if not sizes:
             raise InputError("normalized_shape is empty; expected one size or more: name the last axes.")
         self.normalized_shape = tuple(check_at_least("normalized_shape", size, 1) for size in sizes)

@@ -49,7 +49,12 @@ class MaxPool2d(_Pool2d):
     """
 
     def __init__(
-        self, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, padding_mode: str = "zeros"
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        padding_mode: str = "zeros",
     ):
         super().__init__(kernel_size, stride, padding, dilation, padding_mode)
         if self.kernel_size[0] * self.kernel_size[1] > 255:

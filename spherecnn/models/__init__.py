@@ -32,4 +32,6 @@ def build(config: dict[str, Any], rng: Any = None) -> Layer:
         fields["grid"] = grids.from_config(fields["grid"])
         return _MODELS[name](**fields, rng=rng)
     except (KeyError, TypeError) as error:
-        raise InputError(f"the model config does not fit {name}: {error}; expected the config that the model saved.") from None
+        raise InputError(
+            f"the model config does not fit {name}: {error}; expected the config that the model saved."
+        ) from None

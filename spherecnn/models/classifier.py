@@ -58,7 +58,12 @@ class Classifier(Composite):
 
 
 def classifier(
-    method: str, in_channels: int, classes: int, grid: Grid, width: int = 16, rng: np.random.Generator | int | None = None
+    method: str,
+    in_channels: int,
+    classes: int,
+    grid: Grid,
+    width: int = 16,
+    rng: np.random.Generator | int | None = None,
 ) -> Classifier:
     """Build the small classifier for a method.
 
@@ -76,7 +81,7 @@ def classifier(
     Returns
     -------
     Classifier
-        From (N, *grid.shape, in_channels) to (N, classes) scores.
+        From ``(N, *grid.shape, in_channels)`` to (N, classes) scores.
 
     Examples
     --------

@@ -3,4 +3,14 @@
 from spherecnn.stencils.base import Segment, Stencil
 from spherecnn.stencils.planar import PADDING_MODES, Axis, axis, output_size, pointwise, product, window
 
-__all__ = ["PADDING_MODES", "Axis", "Segment", "Stencil", "axis", "output_size", "pointwise", "product", "window"]
+__all__ = [
+    "PADDING_MODES",
+    "Axis",
+    "Segment",
+    "Stencil",
+    "axis",
+    "output_size",
+    "pointwise",
+    "product",
+    "window",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,6 +29,24 @@ class Segment:
     tap: Sequence[int]
     base: Sequence[int]
     kind: Sequence[int]
+
+
+class Tables(NamedTuple):
+    """A stencil as the kernels take it: read-only int32 arrays, described at `Stencil` and `Segment`."""
+
+    task: np.ndarray  # segments task[a] .. task[a + 1] make task a
+    start: np.ndarray
+    size: np.ndarray
+    out_base: np.ndarray
+    out_kind: np.ndarray
+    first: np.ndarray  # slots first[g] .. first[g + 1] belong to segment g
+    tap: np.ndarray
+    base: np.ndarray
+    kind: np.ndarray
+    column: np.ndarray
+    only_tap: np.ndarray  # [0]: the tap table of taps that were joined into one
+    most_sites: int
+    most_slots: int
 
 
 class Stencil:
@@ -65,9 +84,10 @@ class Stencil:
         self.shape_in, self.shape_out, self.taps = shape_in, shape_out, taps
         self._transpose = transpose
         longest = max(len(c) for c in columns)
-        self.column = np.full((len(columns), longest), -1, np.int32)
-        for row, values in zip(self.column, columns, strict=True):
+        table = np.full((len(columns), longest), -1, np.int32)
+        for row, values in zip(table, columns, strict=True):
             row[: len(values)] = values
+        self.column = _int32(table)
         pieces = [(s, start) for s in segments for start in range(0, s.size, TASK_SITES)]
         self.start = _int32([start for _, start in pieces])
         self.size = _int32([min(TASK_SITES, s.size - start) for s, start in pieces])
@@ -95,9 +115,10 @@ class Stencil:
         return adjoint
 
     @cached_property
-    def tables(self) -> tuple[np.ndarray, ...]:
-        """The int32 tables in the order in which the kernels take them."""
-        return (
+    def tables(self) -> Tables:
+        """The int32 tables as the kernels take them."""
+        ends = np.concatenate([[0], np.cumsum(self.size)])[self.task]
+        return Tables(
             self.task,
             self.start,
             self.size,
@@ -108,13 +129,10 @@ class Stencil:
             self.base,
             self.kind,
             self.column,
+            _int32([0]),
+            int(np.diff(ends).max()),
+            int(np.diff(self.first).max()),
         )
-
-    @cached_property
-    def widest(self) -> tuple[int, int]:
-        """The most sites and the most slots of any task."""
-        ends = np.concatenate([[0], np.cumsum(self.size)])[self.task]
-        return int(np.diff(ends).max()), int(np.diff(self.first).max())
 
     def slots(self) -> Iterator[tuple[np.ndarray, int, np.ndarray]]:
         """Yield (output sites, tap, source sites) slot by slot: the stencil spelled out; source -1 reads zero."""

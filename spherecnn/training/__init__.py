@@ -3,8 +3,9 @@
 from spherecnn.training.checkpoint import load_checkpoint, restore_model, save_checkpoint
 from spherecnn.training.config import dump_config, load_config, save_config
 from spherecnn.training.data import ArrayDataset, Dataset, Subset, batches, split
+from spherecnn.training.evaluation import METRICS, evaluate, predict
 from spherecnn.training.history import History
-from spherecnn.training.loop import METRICS, TrainingDiverged, evaluate, fit, predict
+from spherecnn.training.loop import TrainingDiverged, fit
 from spherecnn.training.losses import (
     LOSSES,
     BCEWithLogitsLoss,

@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from spherecnn.errors import InputError
+from spherecnn.files import write_atomic
 from spherecnn.layers.base import Array, Layer
-from spherecnn.training.files import write_atomic
 
 FORMAT = 1
 _KEY = "spherecnn"
@@ -89,9 +89,7 @@ def load_checkpoint(
         If the file is missing, truncated, damaged, of another kind or of another format version.
     """
     if not Path(path).is_file():
-        raise InputError(
-            f"{path} is not a file; expected a checkpoint: name one, such as best.safetensors of a run."
-        )
+        raise InputError(f"{path} is not a file; expected a checkpoint: name one, such as best.safetensors of a run.")
     try:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get(_KEY)
@@ -155,8 +153,7 @@ def set_random_state(rng: np.random.Generator, state: dict[str, Any]) -> None:
     kind = type(rng.bit_generator).__name__
     if state["bit_generator"] != kind:
         raise InputError(
-            f"the random state is of a {state['bit_generator']}; expected {kind}: "
-            "build the generator that was saved."
+            f"the random state is of a {state['bit_generator']}; expected {kind}: build the generator that was saved."
         )
     rng.bit_generator.state = state
 

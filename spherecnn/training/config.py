@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from spherecnn.errors import InputError
-from spherecnn.training.files import write_atomic
+from spherecnn.files import write_atomic
 
 
 def dump_config(config: dict[str, Any]) -> str:
@@ -50,9 +50,7 @@ def load_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.strerror}); expected a TOML file: check the path."
-        ) from error
+        raise InputError(f"{path} cannot be read ({error.strerror}); expected a TOML file: check the path.") from error
     except ValueError as error:
         raise InputError(
             f"{path} is not TOML ({error}); expected lines such as epochs = 3: correct the file."

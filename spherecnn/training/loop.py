@@ -1,4 +1,4 @@
-"""Training, evaluation and prediction."""
+"""The training loop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from spherecnn.errors import InputError, check_at_least, check_choice
+from spherecnn.files import make_folder, write_atomic
 from spherecnn.layers.base import Array, Layer
 from spherecnn.training.checkpoint import (
     load_checkpoint,
@@ -25,16 +26,13 @@ from spherecnn.training.checkpoint import (
 )
 from spherecnn.training.config import save_config
 from spherecnn.training.data import Dataset, batches
-from spherecnn.training.files import make_folder, write_atomic
+from spherecnn.training.evaluation import LossFunction, Tally, as_input, evaluate, make_loss
 from spherecnn.training.history import History
-from spherecnn.training.losses import LOSSES, CrossEntropyLoss, Loss
-from spherecnn.training.metrics import accuracy_of, confusion, iou_of
+from spherecnn.training.losses import CrossEntropyLoss
 from spherecnn.training.optim import OPTIMIZERS, Optimizer, clip_grad_norm
 from spherecnn.training.schedule import SCHEDULES, CosineLR, ReduceOnPlateau, Schedule, StepLR
 
-METRICS = ("accuracy", "confusion", "iou")
 Augment = Callable[[Array, Array, np.random.Generator], tuple[Array, Array]]
-LossFunction = Callable[[Array, Array], tuple[float, Array]]
 
 
 class TrainingDiverged(InputError):
@@ -144,7 +142,7 @@ def fit(
         model=model,
         data=data,
         validation=validation,
-        loss=_make_loss(loss, model, data),
+        loss=make_loss(loss, model, data),
         optimizer=made,
         schedule=_make_schedule(schedule, made, epochs),
         epochs=epochs,
@@ -164,100 +162,6 @@ def fit(
     )
     run.train()
     return run.history
-
-
-def evaluate(
-    model: Layer,
-    data: Dataset,
-    *,
-    loss: str | LossFunction = "cross_entropy",
-    batch_size: int = 32,
-    metrics: Sequence[str] | None = None,
-) -> dict[str, Any]:
-    """Measure a model on a data set, without training it.
-
-    Parameters
-    ----------
-    model : Layer
-    data : Dataset
-    loss : str or callable
-        As in `fit`.
-    batch_size : int
-    metrics : sequence of str, optional
-        Any of "accuracy", "confusion" and "iou", for classes; by default accuracy with the cross-entropy and
-        none with other losses. They use the area weights and the ignored class of the loss.
-
-    Returns
-    -------
-    dict
-        "loss"; as asked, "accuracy", "confusion" (K, K) with rows of truth, "iou" (K,) and "mean_iou".
-
-    Examples
-    --------
-    >>> import spherecnn as sc
-    >>> from spherecnn.training import ArrayDataset
-    >>> data = ArrayDataset(np.zeros((4, 3), np.float32), np.array([0, 0, 0, 1]))
-    >>> net = sc.layers.Linear(3, 2, rng=0)
-    >>> net.bias.value[:] = 1, 0
-    >>> evaluate(net, data)["accuracy"]
-    0.75
-    """
-    loss = _make_loss(loss, model, data)
-    metrics = metrics if metrics is not None else ("accuracy",) if isinstance(loss, CrossEntropyLoss) else ()
-    for name in metrics:
-        check_choice("a metric", name, METRICS)
-    tally = _Tally(loss, classes=bool(metrics))
-    for indices in batches(len(data), batch_size):
-        x, target = data.batch(indices)
-        y = model(_input(model, x))
-        tally.add(y, target, loss(y, target)[0])
-    found: dict[str, Any] = {"loss": tally.loss}
-    if tally.matrix is not None:
-        each, mean = iou_of(tally.matrix)
-        known = {"accuracy": accuracy_of(tally.matrix), "confusion": tally.matrix, "iou": each}
-        found |= {name: known[name] for name in metrics}
-        found |= {"mean_iou": mean} if "iou" in metrics else {}
-    return found
-
-
-def predict(model: Layer, x: Array, batch_size: int = 32) -> Array:
-    """Return the model's output for inputs x (N, ..., C), computed batch by batch.
-
-    Examples
-    --------
-    >>> import spherecnn as sc
-    >>> predict(sc.layers.ReLU(), np.array([[1.0], [-1.0], [2.0]]), batch_size=2)
-    array([[1.], [0.], [2.]])
-    """
-    if len(x) == 0:
-        raise InputError("x holds no samples; expected at least one: pass an array (N, ..., C).")
-    return np.concatenate([model(_input(model, x[i])) for i in batches(len(x), batch_size)])
-
-
-class _Tally:
-    """Means over batches: of the loss, weighted by what each batch counts, and of the confusion matrix."""
-
-    def __init__(self, loss: LossFunction, classes: bool):
-        self.criterion, self.classes = loss, classes
-        self.total = self.count = 0.0
-        self.matrix: Array | None = None
-
-    def add(self, y: Array, target: Array, value: float) -> None:
-        count = self.criterion.count(y, target) if isinstance(self.criterion, Loss) else float(len(y))
-        self.total += value * count
-        self.count += count
-        if self.classes:
-            ignored = getattr(self.criterion, "ignore_index", -100)
-            matrix = confusion(y, target, area=getattr(self.criterion, "area", None), ignore_index=ignored)
-            self.matrix = matrix if self.matrix is None else self.matrix + matrix
-
-    @property
-    def loss(self) -> float:
-        return self.total / self.count if self.count > 0 else 0.0
-
-    @property
-    def accuracy(self) -> float | None:
-        return None if self.matrix is None else accuracy_of(self.matrix)
 
 
 @dataclasses.dataclass
@@ -316,8 +220,8 @@ class _Run:
         if self.progress:
             tqdm.write(_line(row, self.epochs), file=sys.stderr)
 
-    def train_epoch(self, epoch: int) -> _Tally:
-        tally = _Tally(self.loss, classes=isinstance(self.loss, CrossEntropyLoss))
+    def train_epoch(self, epoch: int) -> Tally:
+        tally = Tally(self.loss, classes=isinstance(self.loss, CrossEntropyLoss))
         order: Iterable[Array] = batches(len(self.data), self.batch_size, self.order)
         total = math.ceil(len(self.data) / self.batch_size)
         with tqdm(
@@ -328,11 +232,11 @@ class _Run:
                 bar.set_postfix_str(f"loss {tally.loss:.4f}", refresh=False)
         return tally
 
-    def train_step(self, indices: Array, tally: _Tally, epoch: int, step: int) -> None:
+    def train_step(self, indices: Array, tally: Tally, epoch: int, step: int) -> None:
         x, target = self.data.batch(indices)
         if self.augment is not None:
             x, target = self.augment(x, target, self.augmentation)
-        y, backward = self.model.forward(_input(self.model, x), train=True)
+        y, backward = self.model.forward(as_input(self.model, x), train=True)
         value, dy = self.loss(y, target)
         self.check_finite(value, "loss", epoch, step)
         self.optimizer.zero_grad()
@@ -365,17 +269,13 @@ class _Run:
     def open_folder(self, config: dict[str, Any], keep_config: bool, resume: bool) -> None:
         if self.out is None:
             if resume:
-                raise InputError(
-                    "resume got no run folder; expected the folder of the run to go on with: pass out."
-                )
+                raise InputError("resume got no run folder; expected the folder of the run to go on with: pass out.")
             return
         last = self.out / "last.safetensors"
         if resume:
             self.load(last)
         elif last.exists():
-            raise InputError(
-                f"{self.out} holds a run already; expected a new folder: resume that run or name another."
-            )
+            raise InputError(f"{self.out} holds a run already; expected a new folder: resume that run or name another.")
         make_folder(self.out)
         if not keep_config:
             save_config(self.out / "config.toml", config)
@@ -425,17 +325,6 @@ class _Run:
             write_atomic(self.out / "curves.png", curves_png(self.history.rows))
 
 
-def _make_loss(loss: str | LossFunction, model: Layer, data: Dataset) -> LossFunction:
-    if not isinstance(loss, str):
-        return loss
-    check_choice("loss", loss, tuple(LOSSES))
-    shape = model.out_shape((1, *data.batch(np.array([0]))[0].shape[1:]))
-    grid = getattr(model, "grid", None)
-    if grid is not None and len(shape) > 2 and shape[1:-1] == tuple(grid.shape):
-        return LOSSES[loss](area=grid.area)
-    return LOSSES[loss]()
-
-
 def _make_optimizer(optimizer: str | Optimizer | None, model: Layer, lr: float) -> Optimizer:
     if isinstance(optimizer, Optimizer):
         return optimizer
@@ -453,12 +342,6 @@ def _make_schedule(schedule: str | Schedule | None, optimizer: Optimizer, epochs
     if schedule == "cosine":
         return CosineLR(optimizer, epochs)
     return StepLR(optimizer, max(1, epochs // 3)) if schedule == "step" else ReduceOnPlateau(optimizer)
-
-
-def _input(model: Layer, x: Array) -> Array:
-    """Contiguous, and in the precision of the model's weights."""
-    dtype = model.dtype if x.dtype.kind == "f" and model.dtype is not None else x.dtype
-    return np.ascontiguousarray(x, dtype)
 
 
 def _name(choice: Any) -> str | None:

@@ -75,18 +75,14 @@ class CrossEntropyLoss(Loss):
     ):
         super().__init__(area)
         if not 0 <= label_smoothing <= 1:
-            raise InputError(
-                f"label_smoothing is {label_smoothing}; expected a number from 0 to 1: change it."
-            )
+            raise InputError(f"label_smoothing is {label_smoothing}; expected a number from 0 to 1: change it.")
         self.weight = None if weight is None else np.asarray(weight, np.float64)
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
 
     def __call__(self, y: Array, target: Array) -> tuple[float, Array]:
         total = self.count(y, target)
         sites = site_weights(self.area, target.shape) / (total or 1.0)
-        value, _, dy = kernels.cross_entropy(
-            y, target, sites, self.weight, self.ignore_index, self.label_smoothing
-        )
+        value, _, dy = kernels.cross_entropy(y, target, sites, self.weight, self.ignore_index, self.label_smoothing)
         return value, dy
 
     def count(self, y: Array, target: Array) -> float:
@@ -96,9 +92,7 @@ class CrossEntropyLoss(Loss):
                 f"expected class numbers of shape {y.shape[:-1]}, integers: convert them."
             )
         if self.weight is not None and self.weight.shape != y.shape[-1:]:
-            raise InputError(
-                f"weight has shape {self.weight.shape}; expected {y.shape[-1:]}: give one number a class."
-            )
+            raise InputError(f"weight has shape {self.weight.shape}; expected {y.shape[-1:]}: give one number a class.")
         counted = np.asarray(target != self.ignore_index, np.float64)
         if self.weight is not None:
             counted *= self.weight.take(target, mode="clip")
@@ -136,7 +130,7 @@ class MSELoss(_ElementLoss):
 
 
 class L1Loss(_ElementLoss):
-    """Mean absolute error, e = |y - t|; its gradient is 0 where they are equal. Parameters as in `Loss`.
+    r"""Mean absolute error, :math:`e = |y - t|`; its gradient is 0 where they are equal. Parameters as in `Loss`.
 
     Examples
     --------

@@ -29,9 +29,7 @@ class Optimizer:
 
     def __init__(self, params: dict[str, Param], lr: float, **settings: float):
         if not params:
-            raise InputError(
-                "the optimizer got no parameters; expected those of a layer: pass layer.named_params()."
-            )
+            raise InputError("the optimizer got no parameters; expected those of a layer: pass layer.named_params().")
         for name, value in {"lr": lr, **settings}.items():
             if not value >= 0:
                 raise InputError(f"{name} is {value}; expected a number of at least 0: change it.")
@@ -183,9 +181,7 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
     ):
         if not all(0 <= beta < 1 for beta in betas):
-            raise InputError(
-                f"betas are {betas}; expected two numbers from 0 up to, not including, 1: change them."
-            )
+            raise InputError(f"betas are {betas}; expected two numbers from 0 up to, not including, 1: change them.")
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
         super().__init__(params, lr, eps=eps, weight_decay=weight_decay)
 

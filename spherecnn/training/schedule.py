@@ -103,9 +103,7 @@ class CosineLR(Schedule):
         self.epochs = check_at_least("epochs", epochs, 1)
         self.warmup = check_at_least("warmup", warmup, 0)
         if warmup >= epochs:
-            raise InputError(
-                f"warmup is {warmup}; expected fewer epochs than the {epochs} of the schedule: lower it."
-            )
+            raise InputError(f"warmup is {warmup}; expected fewer epochs than the {epochs} of the schedule: lower it.")
         self.min_lr = min_lr
         super().__init__(optimizer)
 
@@ -139,9 +137,7 @@ class ReduceOnPlateau(Schedule):
         check_choice("mode", mode, ("min", "max"))
         check_choice("threshold_mode", threshold_mode, ("rel", "abs"))
         if not 0 < factor < 1:
-            raise InputError(
-                f"factor is {factor}; expected a number between 0 and 1: choose for example 0.1."
-            )
+            raise InputError(f"factor is {factor}; expected a number between 0 and 1: choose for example 0.1.")
         self.mode, self.factor, self.patience, self.min_lr, self.eps = mode, factor, patience, min_lr, eps
         self.threshold, self.threshold_mode, self.cooldown = threshold, threshold_mode, cooldown
         self.best: float | None = None
@@ -154,9 +150,7 @@ class ReduceOnPlateau(Schedule):
     def step(self, metric: float | None = None) -> None:
         """Finish an epoch whose loss (or score, with ``mode="max"``) is `metric`."""
         if metric is None:
-            raise InputError(
-                "ReduceOnPlateau.step got no metric; expected the epoch's loss: call step(loss)."
-            )
+            raise InputError("ReduceOnPlateau.step got no metric; expected the epoch's loss: call step(loss).")
         self.epoch += 1
         if self._better(metric):
             self.best, self.bad_epochs = metric, 0

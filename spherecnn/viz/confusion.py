@@ -49,8 +49,7 @@ def confusion(
     counts, size = np.asarray(counts), len(classes)
     if counts.shape != (size, size):
         raise InputError(
-            f"counts have shape {counts.shape} for {size} classes; expected ({size}, {size}): "
-            "name every class once."
+            f"counts have shape {counts.shape} for {size} classes; expected ({size}, {size}): name every class once."
         )
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = max(3.0, 1.2 + 0.45 * size)
@@ -62,9 +61,7 @@ def confusion(
             colour = "white" if share[i, j] > 0.5 else "black"
             axes.text(j, i, f"{counts[i, j]:g}", ha="center", va="center", fontsize=8, color=colour)
     longest = max((len(name) for name in classes), default=0)
-    axes.set_xticks(
-        range(size), classes, rotation=45 if longest > 3 else 0, ha="right" if longest > 3 else "center"
-    )
+    axes.set_xticks(range(size), classes, rotation=45 if longest > 3 else 0, ha="right" if longest > 3 else "center")
     axes.set_yticks(range(size), classes)
     axes.set(xlabel="predicted", ylabel="true", title=title)
     figure.colorbar(shown, label="share of the true class", shrink=0.8)

@@ -27,9 +27,7 @@ def curves(rows: Sequence[dict[str, Any]]) -> Any:
         panels.append(("accuracy", ("train_accuracy", "val_accuracy")))
     figure = Figure(figsize=(5 * len(panels), 3.6), layout="constrained")
     for axes, (title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        for name, label, colour in zip(
-            names, ("training", "validation"), ("#4c72b0", "#dd8452"), strict=True
-        ):
+        for name, label, colour in zip(names, ("training", "validation"), ("#4c72b0", "#dd8452"), strict=True):
             points = [(row["epoch"], row[name]) for row in rows if row[name] is not None]
             if points:
                 axes.plot(*zip(*points, strict=True), color=colour, label=label, marker="o", markersize=3)

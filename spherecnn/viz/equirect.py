@@ -53,9 +53,7 @@ def panel(
     columns = min(check_at_least("columns", columns, 1), max(1, len(images)))
     if len(images) == 0 or (titles is not None and len(titles) != len(images)):
         given = "no titles" if titles is None else f"{len(titles)} titles"
-        raise InputError(
-            f"there are {len(images)} images and {given}; expected images, and a title for each."
-        )
+        raise InputError(f"there are {len(images)} images and {given}; expected images, and a title for each.")
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(3.2 * columns, 1.95 * rows + (0.3 if title else 0)), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)

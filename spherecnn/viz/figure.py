@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from spherecnn.errors import InputError, check_choice
+from spherecnn.files import write_atomic
 
 
 def save(figure: Any, path: str | os.PathLike[str], dpi: int = 120) -> Path:
@@ -20,8 +21,6 @@ def save(figure: Any, path: str | os.PathLike[str], dpi: int = 120) -> Path:
     InputError
         If the suffix is another one or the file cannot be written.
     """
-    from spherecnn.training.files import write_atomic
-
     path = Path(path)
     check_choice("the suffix of the picture", path.suffix.lower(), (".png", ".svg", ".pdf", ".jpg"))
     buffer = io.BytesIO()

@@ -96,13 +96,10 @@ def _prepare(values: np.ndarray, grid: Grid, size: int, cmap: str) -> tuple[np.n
     check_at_least("size", size, 1)
     if not isinstance(grid, Equirect) or values.shape[:2] != grid.shape:
         raise InputError(
-            f"values have shape {values.shape} on {grid!r}; expected an image on an Equirect: "
-            "give its own grid."
+            f"values have shape {values.shape} on {grid!r}; expected an image on an Equirect: give its own grid."
         )
     rgb = colours(values, cmap)
-    fewer = Equirect(
-        min(grid.height, math.ceil(math.pi * size / 2)), min(grid.width, math.ceil(math.pi * size))
-    )
+    fewer = Equirect(min(grid.height, math.ceil(math.pi * size / 2)), min(grid.width, math.ceil(math.pi * size)))
     if grid.pole_rows or fewer == grid:
         return rgb, grid
     return resample(rgb, grid, fewer, "area"), fewer

@@ -16,8 +16,7 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"{folder} cannot be created ({error.strerror}); expected a place that can be written: "
-            "name another folder."
+            f"{folder} cannot be created ({error.strerror}); expected a place that can be written: name another folder."
         ) from error
     return folder
 
