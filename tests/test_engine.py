@@ -1,8 +1,10 @@
 """The engine's kernels against their NumPy definitions, over shapes that reach every tile and tail."""
 
+import ast
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -150,3 +152,17 @@ def test_tiles_of_smaller_hosts(name, cpu, features, tmp_path):
     done = subprocess.run([sys.executable, "-c", SMALL_HOST], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == name
+
+
+KERNELS = sorted((Path(__file__).parent.parent / "spherecnn" / "kernels").glob("*.py"))
+
+
+@pytest.mark.parametrize("file", KERNELS, ids=lambda f: f.name)
+def test_no_kernel_unpacks_views_from_a_tuple(file):
+    """Numba 0.68 drops the writes to such views inside parallel loops (see `kernels.jit.kernel`)."""
+    for function in ast.walk(ast.parse(file.read_text())):
+        if isinstance(function, ast.FunctionDef) and any("kernel" in ast.unparse(d) for d in function.decorator_list):
+            for node in ast.walk(function):
+                if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple):
+                    views = [v for v in node.value.elts if isinstance(v, ast.Subscript)]
+                    assert len(views) < 2, f"{file.name} line {node.lineno}: {ast.unparse(node)}"

@@ -30,7 +30,7 @@ class Size:
     epochs: int
 
 
-FULL = Size(height=60, width=16, epochs=12)
+FULL = Size(height=60, width=16, epochs=8)
 QUICK = Size(height=32, width=16, epochs=4)
 
 
@@ -125,19 +125,21 @@ def compare(
         | {"validation": VALIDATION, "classes": classes},
     )
     seconds = time.perf_counter() - start
-    tested = [sc.training.evaluate(model, data, metrics=["accuracy", "confusion"]) for data in (upright, rotated)]
-    accuracies = [t["accuracy"] for t in tested]
-    return Result(method, model.parameter_count, *accuracies, seconds, history.rows, tested[1]["confusion"])
+    up, turned = (sc.training.evaluate(model, d, metrics=["accuracy", "confusion"]) for d in (upright, rotated))
+    accuracy, count = (up["accuracy"], turned["accuracy"]), model.parameter_count
+    return Result(method, count, *accuracy, seconds, history.rows, turned["confusion"])
 
 
 def draw_samples(upright: Any, rotated: Any, out: Path) -> None:
     """The same test digits upright and rotated, flat and one of them on a globe."""
-    labels = upright.batch(np.arange(len(upright)))[1]
-    chosen = [int(np.flatnonzero(labels == k)[0]) for k in (2, 3, 5, 7)]
-    pictures = [data.batch(np.array(chosen))[0] for data in (upright, rotated)]
-    titles = [f"{k}, {how}" for how in ("upright", "rotated") for k in labels[chosen]]
+    chosen = np.array([np.flatnonzero(upright.labels == k)[0] for k in (2, 3, 5, 7)])
+    pictures = [data.batch(chosen)[0] for data in (upright, rotated)]
+    titles = [f"{k}, {how}" for how in ("upright", "rotated") for k in upright.labels[chosen]]
     sc.viz.panel(np.concatenate(pictures), out / "samples.png", titles)
-    sc.viz.globe(pictures[1][0], upright.grid, out / "globe.png", title=f"a rotated {labels[chosen[0]]}")
+    middle = rotated.rotations[chosen[1]].apply([1.0, 0.0, 0.0])
+    lat, lon = (round(np.degrees(a)) for a in sc.grids.angles(middle))
+    views = [(lat, lon), (lat, (lon + 250) % 360 - 180), (90, 0), (-90, 0)]
+    sc.viz.globe(pictures[1][1], upright.grid, out / "globe.png", views, title="a rotated 3, from above and aside")
 
 
 def draw_results(results: list[Result], classes: list[str], out: Path) -> None:
@@ -149,6 +151,7 @@ def draw_results(results: list[Result], classes: list[str], out: Path) -> None:
         for result in results:
             axes.plot([r["epoch"] for r in result.log], [r[name] for r in result.log], ".-", label=result.method)
         axes.set(xlabel="epoch", ylabel=name.replace("val_", "validation "))
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
     sc.viz.save(figure, out / "curves.png")

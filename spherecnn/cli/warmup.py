@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -38,7 +39,8 @@ def command(clear: bool, float64: bool, threads: int | None) -> None:
     parent = cache_folder().parent
     if clear:
         for folder in parent.iterdir():
-            shutil.rmtree(folder)
+            if re.fullmatch(r"[0-9a-f]{16}", folder.name):
+                shutil.rmtree(folder)
         click.echo(f"Cleared {parent}.\nNext: spherecnn warmup")
         return
     start = time.perf_counter()
@@ -60,8 +62,8 @@ def jobs(dtype: np.dtype) -> Iterator[tuple[str, Callable[[], object]]]:
         yield type(layer).__name__, lambda layer=layer: step(layer.astype(dtype), x)  # type: ignore[misc]
     for name in LOSSES:
         yield name, lambda name=name: measure(name, x)  # type: ignore[misc]
-    for name in OPTIMIZERS:
-        yield name, lambda name=name: optimise(name, dtype)  # type: ignore[misc]
+    for name, settings in [*((name, {}) for name in OPTIMIZERS), ("sgd", {"momentum": 0.9})]:
+        yield name, lambda name=name, settings=settings: optimise(name, dtype, settings)  # type: ignore[misc]
     turn = Rotation.from_euler("y", 0.3)
     yield "rotate", lambda: rotate(x, turn, GRID)
     yield "project", lambda: project_planar(x[..., 0], GRID, rotations=turn)
@@ -99,9 +101,9 @@ def measure(loss: str, x: np.ndarray) -> None:
     LOSSES[loss](area=GRID.area)(x, target)
 
 
-def optimise(name: str, dtype: np.dtype) -> None:
+def optimise(name: str, dtype: np.dtype, settings: dict[str, float]) -> None:
     """One step of an optimiser, with the gradient clipped."""
     linear = sc.layers.Linear(4, 4, rng=0).astype(dtype)
     step(linear, np.ones((2, 4), dtype))
     sc.training.clip_grad_norm(linear.named_params(), 1.0)
-    OPTIMIZERS[name](linear.named_params(), lr=0.1).step()
+    OPTIMIZERS[name](linear.named_params(), lr=0.1, **settings).step()

@@ -53,7 +53,9 @@ def depthwise(x: Any, w: Any, b: Any, stencil: Any) -> Any:
 def depthwise_dw(x: Any, dy: Any, stencil: Any) -> Any:
     r"""Weight and bias gradient of `depthwise`; its data gradient is `depthwise` of dy on the transposed stencil.
 
-    .. math:: dw_{t,c} = \sum_n \sum_{(p,u):\,tap(u)=t} x_{n,\,source(p,u),\,c}\; dy_{n,p,c},\qquad db_c = \sum_{n,p} dy_{n,p,c}
+    .. math::
+        dw_{t,c} = \sum_n \sum_{(p,u):\,tap(u)=t} x_{n,\,source(p,u),\,c}\; dy_{n,p,c},\qquad
+        db_c = \sum_{n,p} dy_{n,p,c}
 
     Returns
     -------

@@ -31,7 +31,7 @@ VECTOR_BYTES = vector.HOST.bytes
 # With fewer channels than this, taps are copied side by side, so that one reduction runs over taps and channels.
 FEW_CHANNELS = 8
 EXPANDED_SITES = 96
-# The weight gradient is summed in parts, which depend on the shape and not on the number of threads, then these in order.
+# The weight gradient is summed in parts, whose number does not depend on the threads, and the parts in order.
 PARTS, PART_SITES = 16, 512
 
 
@@ -89,7 +89,9 @@ def gather_gemm_dx(dy: Any, w: Any, stencil: Any, groups: int = 1) -> Any:
 def gather_gemm_dw(x: Any, dy: Any, stencil: Any, groups: int = 1) -> Any:
     r"""Weight and bias gradient of `gather_gemm`.
 
-    .. math:: dw_{t,c,k} = \sum_n \sum_{(p,u):\,tap(u)=t} x_{n,\,source(p,u),\,c}\; dy_{n,p,k},\qquad db_k = \sum_{n,p} dy_{n,p,k}
+    .. math::
+        dw_{t,c,k} = \sum_n \sum_{(p,u):\,tap(u)=t} x_{n,\,source(p,u),\,c}\; dy_{n,p,k},\qquad
+        db_k = \sum_{n,p} dy_{n,p,k}
 
     Parameters
     ----------
@@ -214,7 +216,7 @@ def task_room(tables):
 
 @kernel(inline=True)
 def spell_task(a, tables, channels_in, channels_out, offset, target):
-    """Spell out task `a`: element offsets of sources (slot, site) and of targets; return its sites, slots and first slot.
+    """Spell out task `a`: element offsets of sources (slot, site) and targets; return sites, slots and first slot.
 
     The last site is repeated up to a full tile: it is computed twice, to the same place.
     """
@@ -247,7 +249,7 @@ def spare_end(x):
 
 @kernel(inline=True)
 def expand(source, p0, n, taps, depth, row, spare, limit):
-    """Copy the taps of sites p0 .. p0 + n side by side: row[p * depth + tap * channels + c], zero where no slot reads."""
+    """Copy the taps of n sites from p0 side by side: row[p * depth + tap * channels + c], zero where no slot reads."""
     channels = source.channels
     in_order = source.slots == taps
     for u in range(source.slots):
@@ -295,14 +297,15 @@ def mix(source, weights, depth, sink, p0, n, makes, tail):
 
 @kernel(inline=True)
 def mix_tail(source, weights, at, k, sink, p0, n, left, tail):
-    """The last output channels, fewer than a vector: a whole tile beside the sink, of which `left` columns are copied."""
+    """The last output channels, fewer than a vector: a tile beside the sink, of which `left` columns are copied."""
     lanes = VECTOR_BYTES // source.array.itemsize
     shifted = Weights(weights.array, weights.start + at, weights.bias, weights.bias_start + k)
     for p in range(0, n, SINGLE_SITES):
         mix_single(source, p, shifted, 0, 0, tail, 0)
         for q in range(min(SINGLE_SITES, n - p)):
             to = sink.start + sink.offset[p0 + p + q] + k
-            out, values = sink.array[to : to + left], tail.array[q * lanes : q * lanes + left]
+            out = sink.array[to : to + left]
+            values = tail.array[q * lanes : q * lanes + left]
             for i in range(left):
                 out[i] = values[i]
 
@@ -347,12 +350,11 @@ def outer_tasks(x, dy, part, bias_part, groups, taps, depth, padded, expanded, t
     outputs = dy.shape[2]
     reads, makes = channels // groups, outputs // groups
     xs, gs = x.reshape(-1), dy.reshape(-1)
-    tasks, parts, lanes = len(tables.task) - 1, len(part), VECTOR_BYTES // x.itemsize
+    tasks, parts = len(tables.task) - 1, len(part)
     zero = np.zeros(max(channels, FEW_CHANNELS), x.dtype)
     spare, limit = spare_end(xs)
     copies = padded != makes
     for i in prange(parts):
-        # One line each: Numba may drop the writes to views that are assigned together.
         sums = part[i]
         bias_sums = bias_part[i]
         sums[:] = 0
@@ -376,7 +378,8 @@ def outer_tasks(x, dy, part, bias_part, groups, taps, depth, padded, expanded, t
                         at = flow.start + target[p]
                         gradient[p * padded : p * padded + makes] = gs[at : at + makes]
                     flow = Rows(gradient, 0, gradient_places)
-                source = Source(xs, sample * sites_in * channels + g * reads, flat, step, tables.tap, first, slots, reads, zero)
+                x0 = sample * sites_in * channels + g * reads
+                source = Source(xs, x0, flat, step, tables.tap, first, slots, reads, zero)
                 if expanded:
                     expand(source, 0, n, taps, depth, row, spare, limit)
                     source = joined

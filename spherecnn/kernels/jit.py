@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core import config
+from numba.core import config as numba_config
 
 from spherecnn.errors import InputError
+
+config: Any = numba_config
 
 # nnan and ninf are left out: a kernel must let NaN and inf through.
 FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
@@ -25,6 +27,9 @@ def kernel(
     *, parallel: bool = True, reassociate: bool = False, inline: bool = False
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Compile the decorated function with Numba on its first call, and keep the code on disk.
+
+    A view that is written to is assigned on a line of its own: Numba 0.68 drops writes to views that a
+    parallel loop unpacks from a tuple.
 
     Parameters
     ----------
@@ -76,7 +81,8 @@ def _parent() -> Path:
         reason = str(error)
     if chosen:
         raise InputError(
-            f"SPHERECNN_CACHE_DIR is {chosen}, which cannot hold compiled kernels ({reason}): name a folder that can be written."
+            f"SPHERECNN_CACHE_DIR is {chosen}, which cannot hold compiled kernels ({reason}): "
+            "name a folder that can be written."
         )
     owner = os.getuid() if hasattr(os, "getuid") else "user"
     return Path(tempfile.gettempdir()) / f"spherecnn-{owner}"

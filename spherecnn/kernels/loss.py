@@ -36,7 +36,9 @@ def per_element(operation: Op) -> Callable[[Callable[..., Any]], Callable[..., A
             sums = np.zeros((x.size + CHUNK - 1) // CHUNK)
             for k in prange(len(sums)):
                 span = slice(k * CHUNK, (k + 1) * CHUNK)
-                xs, targets, dxs = x[span], target[span], dx[span]
+                xs = x[span]
+                targets = target[span]
+                dxs = dx[span]
                 weights = weight[span] if weight.size > 1 else weight
                 step = 1 if weight.size > 1 else 0
                 total = 0.0
@@ -239,7 +241,9 @@ def _cross_entropy_rows(logits, labels, weight, class_weight, ignore_index, smoo
         for r in range(k * per_chunk, min((k + 1) * per_chunk, count)):
             # Not in one tuple assignment: Numba then loses that dxs is a view, and drops writes to it as dead.
             dxs = dlogits[r]
-            xs, label, w = logits[r], labels[r], weight[r]
+            xs = logits[r]
+            label = labels[r]
+            w = weight[r]
             if label == ignore_index or label < 0 or label >= classes:
                 own[2] += label != ignore_index
                 dxs[:] = 0

@@ -190,12 +190,15 @@ def _chunk_products(dy, x, mean, per_chunk):
     chunks = (height + per_chunk - 1) // per_chunk
     sums = np.zeros((chunks, 2, width))
     for k in prange(chunks):
-        chunk, chunk_dy = x[k * per_chunk : (k + 1) * per_chunk], dy[k * per_chunk : (k + 1) * per_chunk]
+        chunk = x[k * per_chunk : (k + 1) * per_chunk]
+        chunk_dy = dy[k * per_chunk : (k + 1) * per_chunk]
         first, second = np.zeros(width, x.dtype), np.zeros(width, x.dtype)
         for top in range(0, len(chunk), BLOCK):
-            block, block_dy = chunk[top : top + BLOCK], chunk_dy[top : top + BLOCK]
+            block = chunk[top : top + BLOCK]
+            block_dy = chunk_dy[top : top + BLOCK]
             for r in range(len(block)):
-                row, row_dy = block[r], block_dy[r]
+                row = block[r]
+                row_dy = block_dy[r]
                 for j in range(width):
                     first[j] += row_dy[j]
                     second[j] += row_dy[j] * (row[j] - mean[j])
@@ -211,7 +214,8 @@ def _chunk_products(dy, x, mean, per_chunk):
 def _scale_rows(x, mean, scale, shift, y):
     width = mean.size
     for r in prange((x.size + width - 1) // width):
-        xs, ys = x[r * width : (r + 1) * width], y[r * width : (r + 1) * width]
+        xs = x[r * width : (r + 1) * width]
+        ys = y[r * width : (r + 1) * width]
         for j in range(xs.size):
             ys[j] = (xs[j] - mean[j]) * scale[j] + shift[j]
 
@@ -221,7 +225,9 @@ def _scale_rows_grad(dy, x, mean, mean_dy, slope, scale, dx):
     width = mean.size
     for r in prange((x.size + width - 1) // width):
         span = slice(r * width, (r + 1) * width)
-        dys, xs, dxs = dy[span], x[span], dx[span]
+        dys = dy[span]
+        xs = x[span]
+        dxs = dx[span]
         for j in range(xs.size):
             dxs[j] = (dys[j] - mean_dy[j] - (xs[j] - mean[j]) * slope[j]) * scale[j]
 
@@ -277,7 +283,8 @@ def _given(column: Array | None, x: Array, default: float) -> Array:
 def _layer_norm_rows(x, weight, bias, eps, y, means, rstds):
     depth = x.shape[1]
     for r in prange(x.shape[0]):
-        xs, ys = x[r], y[r]
+        xs = x[r]
+        ys = y[r]
         mean = square = 0.0
         for j in range(depth):
             mean += xs[j]
@@ -298,10 +305,14 @@ def _layer_norm_rows_grad(dy, x, means, rstds, weight, per_chunk, dx):
     chunks = (height + per_chunk - 1) // per_chunk
     sums = np.zeros((chunks, 2, depth))
     for k in prange(chunks):
-        dweight, dbias = sums[k, 0], sums[k, 1]
+        dweight = sums[k, 0]
+        dbias = sums[k, 1]
         for r in range(k * per_chunk, min((k + 1) * per_chunk, height)):
-            dys, xs, dxs = dy[r], x[r], dx[r]
-            mean, rstd = means[r], rstds[r]
+            dys = dy[r]
+            xs = x[r]
+            dxs = dx[r]
+            mean = means[r]
+            rstd = rstds[r]
             shared = along = 0.0
             for j in range(depth):
                 xhat, g = (xs[j] - mean) * rstd, dys[j] * weight[j]

@@ -38,7 +38,8 @@ class Op:
         body = self.bodies.get(device)
         if body is None:
             raise NotImplementedError(
-                f"{self.name} has no {device} kernel in this version: copy its arrays to the host with numpy.asarray first."
+                f"{self.name} has no {device} kernel in this version: "
+                "copy its arrays to the host with numpy.asarray first."
             )
         return body(*args, **kwargs)
 

@@ -146,7 +146,8 @@ def _whole(x: Array) -> Array:
 def _descend(value, grad, lr, decay):
     for k in prange((value.size + CHUNK - 1) // CHUNK):
         span = slice(k * CHUNK, (k + 1) * CHUNK)
-        values, grads = value[span], grad[span]
+        values = value[span]
+        grads = grad[span]
         for i in range(values.size):
             values[i] -= lr * (grads[i] + decay * values[i])
 
@@ -155,7 +156,9 @@ def _descend(value, grad, lr, decay):
 def _descend_with_momentum(value, grad, velocity, lr, momentum, fresh, decay, nesterov):
     for k in prange((value.size + CHUNK - 1) // CHUNK):
         span = slice(k * CHUNK, (k + 1) * CHUNK)
-        values, grads, velocities = value[span], grad[span], velocity[span]
+        values = value[span]
+        grads = grad[span]
+        velocities = velocity[span]
         for i in range(values.size):
             g = grads[i] + decay * values[i]
             velocities[i] = momentum * velocities[i] + fresh * g
@@ -166,7 +169,10 @@ def _descend_with_momentum(value, grad, velocity, lr, momentum, fresh, decay, ne
 def _adam(value, grad, mean, square, rate, root, beta1, fresh1, beta2, fresh2, eps, decay, shrink):
     for k in prange((value.size + CHUNK - 1) // CHUNK):
         span = slice(k * CHUNK, (k + 1) * CHUNK)
-        values, grads, means, squares = value[span], grad[span], mean[span], square[span]
+        values = value[span]
+        grads = grad[span]
+        means = mean[span]
+        squares = square[span]
         for i in range(values.size):
             g = grads[i] + decay * values[i]
             means[i] = beta1 * means[i] + fresh1 * g

@@ -36,7 +36,8 @@ def unary(operation: Op) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         @kernel()
         def run(x, parameter, y):
             for k in prange((x.size + CHUNK - 1) // CHUNK):
-                xs, ys = x[k * CHUNK : (k + 1) * CHUNK], y[k * CHUNK : (k + 1) * CHUNK]
+                xs = x[k * CHUNK : (k + 1) * CHUNK]
+                ys = y[k * CHUNK : (k + 1) * CHUNK]
                 for i in range(xs.size):
                     ys[i] = scalar(xs[i], parameter)
 
@@ -61,7 +62,9 @@ def binary(operation: Op) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         def run(a, b, parameter, y):
             for k in prange((y.size + CHUNK - 1) // CHUNK):
                 span = slice(k * CHUNK, (k + 1) * CHUNK)
-                aa, bb, ys = a[span], b[span], y[span]
+                aa = a[span]
+                bb = b[span]
+                ys = y[span]
                 for i in range(ys.size):
                     ys[i] = scalar(aa[i], bb[i], parameter)
 
@@ -287,7 +290,8 @@ def rows(x: Array) -> Array:
 @kernel(reassociate=True)
 def _softmax_rows(x, y):
     for r in prange(x.shape[0]):
-        xs, ys = x[r], y[r]
+        xs = x[r]
+        ys = y[r]
         top = xs.max()
         total = 0.0
         for k in range(xs.size):
@@ -301,7 +305,9 @@ def _softmax_rows(x, y):
 @kernel(reassociate=True)
 def _softmax_grad_rows(dy, y, dx):
     for r in prange(y.shape[0]):
-        dys, ys, dxs = dy[r], y[r], dx[r]
+        dys = dy[r]
+        ys = y[r]
+        dxs = dx[r]
         shared = 0.0
         for k in range(ys.size):
             shared += dys[k] * ys[k]

@@ -58,7 +58,8 @@ def max_pool_dx(dy: Any, switch: Any, stencil: Any) -> Any:
     dx = np.zeros((len(dy), stencil.sites_in, dy.shape[2]), dy.dtype)
     for out, tap, source in stencil.slots():
         out, source = out[source >= 0], source[source >= 0]
-        np.add.at(dx, (slice(None), source), np.where(switch[:, out] == tap, dy[:, out], 0))
+        for n in range(len(dy)):
+            np.add.at(dx[n], source, np.where(switch[n, out] == tap, dy[n, out], 0))
     return dx
 
 
@@ -126,6 +127,8 @@ def max_pool_dx_tasks(dy, switch, dx, tables):
             for u in range(slots):
                 if offset[u, p] < 0:
                     continue
-                row, by, t = dy[sample, offset[u, p]], switch[sample, offset[u, p]], np.uint8(tables.tap[first + u])
+                row = dy[sample, offset[u, p]]
+                by = switch[sample, offset[u, p]]
+                t = np.uint8(tables.tap[first + u])
                 for c in range(channels):
                     out[c] += row[c] if by[c] == t else zero

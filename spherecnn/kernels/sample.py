@@ -191,7 +191,8 @@ def _tangent_kernel(images, xyz, turns, height, width, half_width, half_height, 
 
 @kernel(inline=True)
 def _turned(xyz, turns, own, p):
-    d, r = xyz[own % xyz.shape[0], p], turns[own % turns.shape[0]]
+    d = xyz[own % xyz.shape[0], p]
+    r = turns[own % turns.shape[0]]
     x = d[0] * r[0, 0] + d[1] * r[1, 0] + d[2] * r[2, 0]
     y = d[0] * r[0, 1] + d[1] * r[1, 1] + d[2] * r[2, 1]
     z = d[0] * r[0, 2] + d[1] * r[1, 2] + d[2] * r[2, 2]
@@ -204,7 +205,8 @@ def _read(images, site, weight, own, sets, first, last, out):
     start, stop = (0, images.shape[0]) if sets == 1 else (own, own + 1)
     for n in range(start, stop):
         for p in range(first, last):
-            s, w = site[p - first], weight[p - first]
+            s = site[p - first]
+            w = weight[p - first]
             for c in range(images.shape[2]):
                 if s[0] < 0:
                     out[n, p, c] = 0.0

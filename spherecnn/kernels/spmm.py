@@ -55,6 +55,7 @@ def spmm_rows(indptr, indices, data, x, y):
             for c in range(channels):
                 out[c] = 0
             for j in range(indptr[p], indptr[p + 1]):
-                row, weight = x[n, indices[j]], data[j]
+                row = x[n, indices[j]]
+                weight = data[j]
                 for c in range(channels):
                     out[c] += weight * row[c]

@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 import llvmlite.binding
 import llvmlite.ir as ir
 from numba import types
-from numba.core import cgutils, config
+from numba.core import cgutils
 from numba.extending import intrinsic
+
+from spherecnn.kernels.jit import config
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 INT = types.int64
@@ -61,7 +63,7 @@ DEPTHWISE = (4, 4) if HOST.registers >= 32 else (2, 4)
 
 
 class Source(NamedTuple):
-    """Where a tile reads: slot u of site p begins at array[start + offset[u * step + p]], or is `zero` if that is negative."""
+    """Where a tile reads: slot u of site p begins at array[start + offset[u * step + p]], or is `zero` if negative."""
 
     array: Any
     start: int
@@ -302,10 +304,10 @@ def _copy_taps(lanes: int) -> Any:
     return copy_taps
 
 
-# ``copy_taps(source, p0, n, spare, limit, row, depth)`` copies, for p < n and every slot u, the channels of source row
-# (u, p0 + p) to row[p * depth + u * channels]. It moves whole vectors of 4 or 8 elements in ascending order: what is too
-# much is overwritten by the next copy, and sources beyond `limit`, near the end of the array, are read from `spare`, a copy
-# of array[limit:] with room behind it.
+# ``copy_taps(source, p0, n, spare, limit, row, depth)`` copies, for p < n and every slot u, the channels of source
+# row (u, p0 + p) to row[p * depth + u * channels]. It moves whole vectors of 4 or 8 elements in ascending order:
+# what is too much is overwritten by the next copy, and sources beyond `limit`, near the end of the array, are read
+# from `spare`, a copy of array[limit:] with room behind it.
 copy_taps_4, copy_taps_8 = _copy_taps(4), _copy_taps(8)
 
 
@@ -314,7 +316,8 @@ def depthwise_tile(vectors: int, sites: int) -> Any:
 
     ``depthwise(source, p0, weights, c0, sink)`` computes, for p < sites and c < vectors * lanes,
 
-        sink row p0 + p [c0 + c] = bias[c0 + c] + sum over slots u of source row (u, p0 + p) [c0 + c] * weights[tap(u) * channels + c0 + c]
+        sink row p0 + p [c0 + c] = bias[c0 + c]
+            + sum over slots u of source row (u, p0 + p) [c0 + c] * weights[tap(u) * channels + c0 + c]
     """
 
     @intrinsic
@@ -352,7 +355,7 @@ def depthwise_tile(vectors: int, sites: int) -> Any:
 
 
 def depthwise_outer_tile(slots: int) -> Any:
-    """Return the intrinsic of the weight gradient of a depthwise convolution, for `slots` taps and one vector of channels.
+    """Return the intrinsic of a depthwise weight gradient, for `slots` taps and one vector of channels.
 
     ``outer(source, u0, c0, gradient, n, d)`` computes, for u0 <= u < u0 + slots and one vector of c,
 

@@ -195,6 +195,7 @@ class Concat(Layer):
     def out_shape(self, *shapes: Shape) -> Shape:
         if len(shapes) < 2 or any(s[:-1] != shapes[0][:-1] for s in shapes):
             raise InputError(
-                f"Concat got shapes {list(shapes)}; expected two or more that differ in the last axis only: match the grids."
+                f"Concat got shapes {list(shapes)}; expected two or more that differ in the last axis only: "
+                "match the grids."
             )
         return (*shapes[0][:-1], sum(s[-1] for s in shapes))

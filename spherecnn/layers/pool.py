@@ -22,7 +22,8 @@ class _Pool2d(Window):
         reach = [d * (k - 1) + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True)]
         if any(max(p) > r // 2 for p, r in zip(self.padding, reach, strict=True)):
             raise InputError(
-                f"padding is {padding} for a pooling window of {tuple(reach)}; expected at most half the window: reduce it."
+                f"padding is {padding} for a pooling window of {tuple(reach)}; expected at most half the window: "
+                "reduce it."
             )
 
     def out_shape(self, *shapes: Shape) -> Shape:

@@ -26,7 +26,7 @@ class Method:
     summary : str
         One line for `--help` and tables.
     conv : callable
-        ``conv(in_channels, out_channels, grid, *, stride, bias, rng) -> Layer``, a 3x3 (or the method's own) convolution.
+        ``conv(in_channels, out_channels, grid, *, stride, bias, rng) -> Layer``: 3x3, or the method's own kernel.
     pool : callable
         ``pool(grid) -> (Layer, coarser grid)``, halving the resolution.
     """

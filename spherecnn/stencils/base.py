@@ -11,7 +11,7 @@ import numpy as np
 
 from spherecnn.errors import InputError
 
-# A task is the unit that one thread runs: large enough to fill register tiles, small enough for its tables to stay in L1.
+# A task is what one thread runs at a time: enough sites to fill register tiles, few enough for tables in L1.
 TASK_SITES = 384
 
 
@@ -27,8 +27,8 @@ class Segment:
     out_base: int
     out_kind: int
     tap: Sequence[int]
-    base: Sequence[int]
-    kind: Sequence[int]
+    base: Sequence[int] | np.ndarray
+    kind: Sequence[int] | np.ndarray
 
 
 class Tables(NamedTuple):

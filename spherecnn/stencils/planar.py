@@ -58,7 +58,8 @@ def axis(size: int, kernel: int, stride: int, padding: tuple[int, int], dilation
     if n < 1:
         raise InputError(
             f"the input has {size} rows or columns, padded to {size + sum(padding)}; expected at least "
-            f"{dilation * (kernel - 1) + 1} for kernel {kernel} with dilation {dilation}: use a larger input or padding."
+            f"{dilation * (kernel - 1) + 1} for kernel {kernel} with dilation {dilation}: "
+            "use a larger input or padding."
         )
     at = np.arange(n)[:, None] * stride - padding[0] + np.arange(kernel) * dilation
     turned = np.zeros(at.shape, bool)
@@ -164,7 +165,7 @@ def _turn(column: np.ndarray, width: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Class:
-    """Positions with the same list of uses: `keys[m]` says by which tap, `users[m]` by whom, per position (-1: none)."""
+    """Positions with the same list of uses: `keys[m]` says by which tap, `users[m]` by whom (-1: by nobody)."""
 
     positions: np.ndarray
     keys: tuple[tuple[bool, int], ...]
@@ -180,7 +181,7 @@ def _uses(source: np.ndarray, turned: np.ndarray, size: int) -> list[list[tuple[
 
 
 def _classes(uses: Sequence[list[tuple[tuple[bool, int], int]]], few: int) -> list[_Class]:
-    """Group positions by the keys of their uses; a few odd positions join a larger class, their missing uses being -1."""
+    """Group positions by the keys of their uses; a few odd positions join a larger class, -1 for what they lack."""
     groups: dict[tuple, list[int]] = {}
     for position, use in enumerate(uses):
         groups.setdefault(tuple(key for key, _ in use), []).append(position)
