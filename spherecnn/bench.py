@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -181,33 +181,33 @@ def grow(number: int, side: str, threads: int) -> None:
 
 def cases(smallest: bool = False) -> list[Case]:
     """All rows of the table; `smallest` gives the same rows on tiny images."""
-    return list(_cases((lambda n, h, w: (1, 8, 16)) if smallest else (lambda n, h, w: (n, h, w))))
+    found = []
 
+    def add(name: str, make: Any, size: tuple[int, int, int], options: tuple[Any, ...], text: str, which: str) -> None:
+        sizes = (1, 8, 16) if smallest else size
+        shape = "x".join(map(str, size)) + f", {text}"
+        found.append(Case(name, shape, which, lambda torch: make(torch, *sizes, *options)))
 
-def _cases(size: Callable[[int, int, int], tuple[int, int, int]]) -> Iterator[Case]:
-    def case(name: str, n: int, h: int, w: int, c: int, k: int, mode: str, groups: int = 1, stem: bool = False) -> Any:
-        shape = f"{n}x{h}x{w}, {c} to {k}"
+    for name, size, channels, mode, groups in CONVOLUTIONS:
         for which in ("forward", "forward+backward"):
-            yield Case(
-                name, shape, which, lambda torch, w_=which: conv(torch, *size(n, h, w), c, k, mode, groups, stem, w_)
-            )
-
-    for c, n in ((32, 8), (64, 4), (128, 4)):
-        yield from case("circular 3x3", n, 64, 128, c, c, "circular")
-    for c, n in ((32, 2), (64, 2), (128, 2)):
-        yield from case("circular 3x3", n, 128, 256, c, c, "circular")
-    for c, n in ((32, 8), (64, 4), (128, 4)):
-        yield from case("zero-padded 3x3", n, 64, 128, c, c, "zeros")
-    yield from case("RGB stem 3x3", 4, 256, 512, 3, 32, "circular", stem=True)
-    yield from case("depthwise 3x3, zeros", 8, 64, 128, 64, 64, "zeros", groups=64)
-    yield from case("depthwise 3x3, circular", 8, 64, 128, 64, 64, "circular", groups=64)
+            options = (*channels, mode, groups, which)
+            add(name, conv, size, options, f"{channels[0]} to {channels[1]}", which)
     for name, make in (("batch norm", batch_norm), ("max pool 2", max_pool)):
-        yield Case(name, "8x64x128, 64", "forward+backward", lambda torch, m=make: m(torch, *size(8, 64, 128), 64))
+        add(name, make, (8, 64, 128), (64,), "64", "forward+backward")
     for width in (16, 32):
-        shape = f"16x64x128, width {width}"
-        yield Case(
-            "circular classifier", shape, "step", lambda torch, w=width: classifier(torch, *size(16, 64, 128), w)
-        )
+        add("circular classifier", classifier, (16, 64, 128), (width,), f"width {width}", "step")
+    return found
+
+
+# name, (samples, rows, columns), (channels in, out), padding mode, groups
+CONVOLUTIONS = (
+    *(("circular 3x3", (n, 64, 128), (c, c), "circular", 1) for c, n in ((32, 8), (64, 4), (128, 4))),
+    *(("circular 3x3", (2, 128, 256), (c, c), "circular", 1) for c in (32, 64, 128)),
+    *(("zero-padded 3x3", (n, 64, 128), (c, c), "zeros", 1) for c, n in ((32, 8), (64, 4), (128, 4))),
+    ("RGB stem 3x3", (4, 256, 512), (3, 32), "circular", 1),
+    ("depthwise 3x3, zeros", (8, 64, 128), (64, 64), "zeros", 64),
+    ("depthwise 3x3, circular", (8, 64, 128), (64, 64), "circular", 64),
+)
 
 
 def images(*shape: int, seed: int = 0) -> np.ndarray:
@@ -218,9 +218,10 @@ def images(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def conv(
-    torch: Any, n: int, h: int, w: int, c: int, k: int, mode: str, groups: int, stem: bool, which: str
+    torch: Any, n: int, h: int, w: int, c: int, k: int, mode: str, groups: int, which: str
 ) -> tuple[Work, Work | None]:
-    """A 3x3 convolution; a stem needs no gradient of its input."""
+    """A 3x3 convolution; a stem, on RGB, needs no gradient of its input."""
+    stem = c == 3
     x, dy = images(n, h, w, c), images(n, h, w, k, seed=1)
     layer = sc.layers.Conv2d(c, k, 3, groups=groups, padding_mode=mode, rng=0)
 
@@ -237,7 +238,7 @@ def conv(
     tdy = torch.from_numpy(dy).permute(0, 3, 1, 2)
     weight = torch.from_numpy(np.ascontiguousarray(layer.weight.value.transpose(3, 2, 0, 1)))
     weight = weight.contiguous(memory_format=torch.channels_last).requires_grad_()
-    bias = torch.from_numpy(layer.bias.value.copy()).requires_grad_()
+    bias = torch.from_numpy(layer.params["bias"].value.copy()).requires_grad_()
     function = torch.nn.functional
 
     def convolve() -> Any:
@@ -315,12 +316,12 @@ def torch_classifier(torch: Any, width: int, in_channels: int = 3, classes: int 
     """The network of `models.classifier("circular", ...)` in torch, with its best circular convolution."""
     nn = torch.nn
 
-    class Circular(nn.Conv2d):
+    class Circular(nn.Conv2d):  # type: ignore[name-defined]
         def forward(self, x: Any) -> Any:
             padded = nn.functional.pad(x, (1, 1, 0, 0), mode="circular")
             return nn.functional.conv2d(padded, self.weight, self.bias, padding=(1, 0))
 
-    class AreaMean(nn.Module):
+    class AreaMean(nn.Module):  # type: ignore[name-defined]
         def forward(self, x: Any) -> Any:
             area = torch.from_numpy(np.array(sc.grids.Equirect(*x.shape[2:]).row_area, np.float32))
             return (x.mean(dim=3) * (area / area.sum())).sum(dim=2)

@@ -2,6 +2,7 @@
 
 import csv
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -99,6 +100,13 @@ def test_bad_input_is_answered_in_one_sentence(command, says, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     assert says in refusal(command)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["demo", "train --data digits"])
+def test_without_scikit_learn(command, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    assert "scikit-learn, which is not installed" in refusal(command, "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_debug_shows_the_traceback():

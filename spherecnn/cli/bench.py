@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from spherecnn import bench
 from spherecnn.cli import options as o
 
 
@@ -27,6 +28,4 @@ Examples:
 @o.threads_option
 def command(quick: bool, out: Path, threads: int | None) -> None:
     """Measure the kernels and a training step, beside torch where it is installed; write a CSV."""
-    from spherecnn import bench
-
     bench.run(out=out, quick=quick)

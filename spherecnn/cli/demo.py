@@ -63,7 +63,7 @@ def command(quick: bool, out: Path | None, seed: int, threads: int | None) -> No
     out = out or o.new_run("demo")
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out} is not empty; expected a new folder for the demo: name another, or none.")
-    demo(QUICK if quick else FULL, make_folder(out), seed)
+    demo(QUICK if quick else FULL, out, seed)
 
 
 def demo(size: Size, out: Path, seed: int) -> None:
@@ -77,7 +77,7 @@ def demo(size: Size, out: Path, seed: int) -> None:
         f"{len(training)} real handwritten digits on a sphere, {grid!r}, all upright at lat 0, lon 0; "
         f"tested on {len(upright)} others, upright and turned by random rotations of the sphere."
     )
-    draw_samples(upright, rotated, out)
+    draw_samples(upright, rotated, make_folder(out))
     compile_kernels(training, size)
     results = []
     for method in METHODS:
