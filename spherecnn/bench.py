@@ -23,7 +23,7 @@ import spherecnn as sc
 from spherecnn.errors import InputError
 from spherecnn.files import write_atomic
 from spherecnn.kernels.loss import cross_entropy
-from spherecnn.kernels.memory import empty
+from spherecnn.kernels.memory import empty, release
 
 COLUMNS = ("case", "shape", "pass", "ours ms", "torch ms", "ratio", "ours peak MiB", "torch peak MiB")
 Work = Callable[[], object]
@@ -75,12 +75,12 @@ def run(out: str | os.PathLike[str] = "speed.csv", quick: bool = False, memory: 
     return table
 
 
-def row(case: Case, times: list[float], peaks: list[float]) -> dict[str, Any]:
+def row(case: Case, times: list[float], peaks: list[float | None]) -> dict[str, Any]:
     """One line of the table."""
     cells: list[Any] = [case.name, case.shape, case.which, f"{times[0] * 1e3:.3f}", "", "", "", ""]
     if len(times) > 1:
         cells[4], cells[5] = f"{times[1] * 1e3:.3f}", f"{times[1] / times[0]:.2f}"
-    cells[6 : 6 + len(peaks)] = [f"{p:.0f}" for p in peaks]
+    cells[6 : 6 + len(peaks)] = ["" if p is None else f"{p:.0f}" for p in peaks]
     return dict(zip(COLUMNS, cells, strict=True))
 
 
@@ -143,8 +143,10 @@ def alternate(works: list[Work], turns: int, most_seconds: float = 20.0) -> list
     return [statistics.median(s) for s in seconds]
 
 
-def peak(case: Case, side: str) -> float:
-    """MiB by which a process grows over its start when it does this case three times."""
+def peak(case: Case, side: str) -> float | None:
+    """MiB by which a process grows when it does this case three times; None where the system cannot tell."""
+    if not Path("/proc/self/clear_refs").exists():
+        return None
     number = [(c.name, c.shape, c.which) for c in cases()].index((case.name, case.shape, case.which))
     done = subprocess.run(
         [sys.executable, "-c", f"from spherecnn import bench; bench.grow({number}, {side!r}, {sc.get_num_threads()})"],
@@ -158,22 +160,25 @@ def peak(case: Case, side: str) -> float:
 
 
 def grow(number: int, side: str, threads: int) -> None:
-    """Print by how many MiB the memory of this process peaks over what it held before case `number`."""
-    import resource
-
+    """Print by how many MiB the memory of this process peaks over what its arrays held before case `number`."""
     sc.set_num_threads(threads)
     torch = find_torch()
-    small = cases(smallest=True)[number].make(torch)
-    work = small[0] if side == "ours" else small[1]
-    if work is not None:
-        work()  # compiles, and loads libraries
-    ours, theirs = cases()[number].make(torch)
-    work = ours if side == "ours" else theirs
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for _ in range(3):
-        if work is not None:
-            work()
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    which = 0 if side == "ours" else 1
+    for small in (True, False):  # the small one compiles, and loads libraries
+        work = cases(smallest=small)[number].make(torch)[which]
+        release()
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+        before = resident("VmRSS")
+        for _ in range(3):
+            if work is not None:
+                work()
+    print(resident("VmHWM") - before)
+
+
+def resident(field: str) -> float:
+    """A field of this process's memory, MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
 
 
 # --- cases ---------------------------------------------------------------------------------------------------

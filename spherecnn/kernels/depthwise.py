@@ -19,10 +19,13 @@ from spherecnn.kernels.vector import Rows, Source, Weights
 
 VECTORS, TILE_SITES = vector.DEPTHWISE
 tile_full, tile_pair, tile_single = (vector.depthwise_tile(vectors, TILE_SITES) for vectors in (VECTORS, 2, 1))
+tile_stream = vector.depthwise_tile(VECTORS, TILE_SITES, stream=True)
 outer_nine, outer_three, outer_one = (vector.depthwise_outer_tile(n) for n in (9, 3, 1))
 SITES = vector.SITES
 VECTOR_BYTES = vector.HOST.bytes
 PARTS = 16
+# Outputs larger than this leave the caches anyway; written past them, they are not read first.
+STREAM_BYTES = 1 << 24
 
 
 @op
@@ -99,6 +102,7 @@ def depthwise_tasks(x, w, bias, y, tables):
     tasks, lanes = len(tables.task) - 1, VECTOR_BYTES // x.itemsize
     zero = np.zeros(channels, x.dtype)
     weights = Weights(w, 0, bias, 0)
+    streams = ys.nbytes >= STREAM_BYTES and channels % (VECTORS * lanes) == 0
     for q in prange(samples * tasks):
         sample, a = q // tasks, q % tasks
         offset, target = task_room(tables)
@@ -113,7 +117,10 @@ def depthwise_tasks(x, w, bias, y, tables):
             c = 0
             while c < channels:
                 left = channels - c
-                if left >= VECTORS * lanes:
+                if streams:
+                    tile_stream(source, p, weights, c, sink)
+                    c += VECTORS * lanes
+                elif left >= VECTORS * lanes:
                     tile_full(source, p, weights, c, sink)
                     c += VECTORS * lanes
                 elif left >= 2 * lanes:

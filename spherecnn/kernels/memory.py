@@ -86,3 +86,8 @@ def _size_class(nbytes: int) -> int:
     """Round up to an eighth of a power of two, so that nearly equal sizes share blocks."""
     step = 1 << max(12, nbytes.bit_length() - 4)
     return -(-nbytes // step) * step
+
+
+def release() -> None:
+    """Give the memory that is kept for reuse back to the system."""
+    POOL.clear()

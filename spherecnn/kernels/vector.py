@@ -135,6 +135,11 @@ class Emitter:
     def store(self, value: Any, pointer: Any) -> None:
         self.b.store(value, self.b.bitcast(pointer, self.vector.as_pointer()), align=8 if self.double else 4)
 
+    def stream(self, value: Any, pointer: Any) -> None:
+        """Store past the caches; the pointer must be aligned to a vector."""
+        stored = self.b.store(value, self.b.bitcast(pointer, self.vector.as_pointer()), align=HOST.bytes)
+        stored.set_metadata("nontemporal", self.b.module.add_metadata([ir.Constant(I32, 1)]))
+
     def broadcast(self, pointer: Any) -> Any:
         undefined = ir.Constant(self.vector, ir.Undefined)
         one = self.b.insert_element(undefined, self.b.load(pointer), ir.Constant(I32, 0))
@@ -311,13 +316,15 @@ def _copy_taps(lanes: int) -> Any:
 copy_taps_4, copy_taps_8 = _copy_taps(4), _copy_taps(8)
 
 
-def depthwise_tile(vectors: int, sites: int) -> Any:
+def depthwise_tile(vectors: int, sites: int, stream: bool = False) -> Any:
     """Return the intrinsic of a convolution that keeps channels apart, for a few vectors of channels.
 
     ``depthwise(source, p0, weights, c0, sink)`` computes, for p < sites and c < vectors * lanes,
 
         sink row p0 + p [c0 + c] = bias[c0 + c]
             + sum over slots u of source row (u, p0 + p) [c0 + c] * weights[tap(u) * channels + c0 + c]
+
+    With `stream` it stores past the caches, and every sink row must be aligned to a vector.
     """
 
     @intrinsic
@@ -346,7 +353,7 @@ def depthwise_tile(vectors: int, sites: int) -> Any:
             for p in range(sites):
                 out = e.at(y, e.index(e.at(target, p)))
                 for i, v in enumerate(at):
-                    e.store(sums[p * vectors + i], e.at(out, v))
+                    (e.stream if stream else e.store)(sums[p * vectors + i], e.at(out, v))
             return context.get_dummy_value()
 
         return VOID(source, INT, weights, INT, sink), codegen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -11,44 +12,60 @@ from spherecnn.layers.base import Array, Backward, Layer, Shape
 
 
 class Recorder:
-    """Calls layers and, when training, keeps (inputs, output, backward) of each call."""
+    """Calls layers and, when training, keeps the backward pass of each call and between which values it goes.
 
-    def __init__(self, train: bool):
+    Values are known by number, not held: what no backward pass needs is freed on the way forward.
+    """
+
+    def __init__(self, train: bool, inputs: tuple[Array, ...]):
         self.train = train
-        self.steps: list[tuple[Layer, tuple[Array, ...], Array, Backward]] = []
+        self.known: dict[int, tuple[weakref.ref[Array], int]] = {}
+        self.count = 0
+        self.inputs = tuple(self.enter(x) for x in inputs)
+        self.steps: list[tuple[bool, tuple[int, ...], int, Backward]] = []
+
+    def enter(self, x: Array) -> int:
+        """Give an array the next number."""
+        self.count += 1
+        self.known[id(x)] = (weakref.ref(x), self.count)
+        return self.count
+
+    def number(self, x: Array) -> int:
+        """Return the number of an array; one that no layer made, a constant, gets a new one."""
+        reference, number = self.known.get(id(x), (None, 0))
+        return number if reference is not None and reference() is x else self.enter(x)
 
     def __call__(self, layer: Layer, *xs: Array) -> Array:
         y, backward = layer.forward(*xs, train=self.train)
         if any(y is x for x in xs):
             y = y.view()
         if self.train:
-            self.steps.append((layer, xs, y, backward))
+            numbers = tuple(self.number(x) for x in xs)
+            self.steps.append((bool(layer.named_params()), numbers, self.enter(y), backward))
         return y
 
-    def replay(self, dy: Array, y: Array, xs: tuple[Array, ...], inputs: bool) -> tuple[Array | None, ...]:
-        """Run the recorded steps in reverse from dy; return the gradients of `xs` (None without `inputs`)."""
-        live = {id(x) for x in xs} if inputs else set()
+    def replay(self, dy: Array, output: int, inputs: bool) -> tuple[Array | None, ...]:
+        """Run the recorded steps in reverse from dy; return the gradients of the inputs (None where there is none)."""
+        live = set(self.inputs) if inputs else set()
         wanted = []
-        for layer, step_xs, step_y, _ in self.steps:
-            reaches_input = any(id(x) in live for x in step_xs)
-            wanted.append(reaches_input)
-            if reaches_input or layer.named_params():
-                live.add(id(step_y))
-        grads: dict[int, Array] = {id(y): dy}
+        for trained, sources, made, _ in self.steps:
+            wanted.append(not live.isdisjoint(sources))
+            if trained or wanted[-1]:
+                live.add(made)
+        grads: dict[int, Array] = {output: dy}
         while self.steps:
-            layer, step_xs, step_y, backward = self.steps.pop()
-            grad = grads.pop(id(step_y), None)
-            reaches_input = wanted.pop()
-            if grad is None or id(step_y) not in live:
+            trained, sources, made, backward = self.steps.pop()
+            reaches_input, grad = wanted.pop(), grads.pop(made, None)
+            if grad is None or made not in live:
                 continue
             if not reaches_input:
                 backward(grad, inputs=False)
                 continue
             dxs = backward(grad)
-            for x, dx in zip(step_xs, dxs if isinstance(dxs, tuple) else (dxs,), strict=True):
-                if id(x) in live:
-                    grads[id(x)] = grads[id(x)] + dx if id(x) in grads else dx
-        return tuple(grads.get(id(x), np.zeros_like(x)) if inputs else None for x in xs)
+            for x, dx in zip(sources, dxs if isinstance(dxs, tuple) else (dxs,), strict=True):
+                if x in live:
+                    grads[x] = grads[x] + dx if x in grads else dx
+        return tuple(grads.get(x) for x in self.inputs)
 
 
 class Composite(Layer):
@@ -73,14 +90,17 @@ class Composite(Layer):
         raise NotImplementedError
 
     def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
-        r = Recorder(train)
         xs = tuple(x.view() for x in xs)
+        like = [(x.shape, x.dtype) for x in xs]
+        r = Recorder(train, xs)
         y = self.trace(r, *xs)
+        output = r.number(y)
 
         def backward(dy: Array, inputs: bool = True) -> Any:
-            dxs = r.replay(dy, y, xs, inputs)
+            found = r.replay(dy, output, inputs)
             if not inputs:
                 return None
+            dxs = tuple(np.zeros(*kind) if dx is None else dx for dx, kind in zip(found, like, strict=True))
             return dxs if len(dxs) > 1 else dxs[0]
 
         return y, backward
