@@ -83,12 +83,14 @@ def axis(size: int, kernel: int, stride: int, padding: tuple[int, int], dilation
 
 
 def _fold(at: np.ndarray, size: int, pole_rows: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Walk over the poles: a whole meridian circle has `period` rows, of which the second half is turned."""
+    """Walk along the meridian circle through the poles; each pole that is passed means half a turn."""
     if pole_rows:
         if size < 2:
             raise InputError("a grid with rows on the poles has 1 row; expected at least 2: use padding_mode='sphere'.")
         around = at % (2 * size - 2)
-        return np.where(around < size, around, 2 * size - 2 - around), around >= size
+        beyond = np.maximum(-at, at - (size - 1))
+        poles_passed = -(-beyond // (size - 1))
+        return np.where(around < size, around, 2 * size - 2 - around), poles_passed.clip(0) % 2 == 1
     around = at % (2 * size)
     return np.where(around < size, around, 2 * size - 1 - around), around >= size
 
