@@ -113,7 +113,8 @@ def main():
         rows += train(side, name, *data, arguments.epochs, arguments.batch)
     with arguments.out.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
-        file.write(f"# {machine(torch)}; {grid!r}, batch {arguments.batch}, Adam 1e-3\n")
+        about = f"# {machine(torch)}; {grid!r}; batch {arguments.batch}; Adam 1e-3"
+        file.write(about.replace(",", ";") + "\n")
     print(f"Wrote {arguments.out}.")
 
 

@@ -93,7 +93,7 @@ def report(table: list[dict[str, Any]], out: Path, torch: Any) -> None:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(table)
-    text.write(f"# {machine(torch)}\n")
+    text.write(f"# {machine(torch)}\n".replace(",", ";"))
     write_atomic(out, text.getvalue().encode())
     click.echo(f"\n{machine(torch)}\nWrote {out}. Ratio: torch's time over ours.")
     if torch is None:

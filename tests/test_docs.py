@@ -1,5 +1,6 @@
 """The pages: links that lead somewhere, a README that runs, an entry for every layer and command."""
 
+import csv
 import doctest
 import re
 from pathlib import Path
@@ -61,3 +62,21 @@ def test_commands_in_the_pages_exist_with_their_options():
             known = {option for param in command.params for option in param.opts} | {"--help"}
             used = {word.split("=")[0] for word in words if word.startswith("--")}
             assert used <= known, f"{page.name} shows `spherecnn {line}`"
+
+
+def test_speed_in_the_readme_is_what_the_committed_csv_says():
+    lines = (ROOT / "benchmarks" / "speed.csv").read_text().splitlines()
+    ratios: dict[tuple[str, str], list[float]] = {}
+    for row in csv.DictReader(line for line in lines if not line.startswith("#")):
+        ratios.setdefault((row["case"], row["pass"]), []).append(float(row["ratio"]))
+
+    def span(case, which):
+        found = ratios.get((case, which), [])
+        return " to ".join(f"{r:.2f}" for r in sorted({min(found), max(found)})) if found else ""
+
+    readme = (ROOT / "README.md").read_text()
+    for case in {case for case, _ in ratios}:
+        forward, both = span(case, "forward"), span(case, "forward+backward") or span(case, "step")
+        assert re.search(
+            rf"^\| {re.escape(case)}(, a training step)? \| {forward} ?\| {both} \|$", readme, re.MULTILINE
+        )

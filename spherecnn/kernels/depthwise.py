@@ -11,17 +11,17 @@ import numpy as np
 from numba import prange
 
 from spherecnn.kernels import vector
-from spherecnn.kernels.gather_gemm import spell_task, sum_single, task_room
+from spherecnn.kernels.gather_gemm import sum_single
 from spherecnn.kernels.jit import kernel
 from spherecnn.kernels.memory import empty
 from spherecnn.kernels.op import op
+from spherecnn.kernels.tasks import spell_task, task_room
 from spherecnn.kernels.vector import Rows, Source, Weights
 
 VECTORS, TILE_SITES = vector.DEPTHWISE
 tile_full, tile_pair, tile_single = (vector.depthwise_tile(vectors, TILE_SITES) for vectors in (VECTORS, 2, 1))
 tile_stream = vector.depthwise_tile(VECTORS, TILE_SITES, stream=True)
 outer_nine, outer_three, outer_one = (vector.depthwise_outer_tile(n) for n in (9, 3, 1))
-SITES = vector.SITES
 VECTOR_BYTES = vector.HOST.bytes
 PARTS = 16
 # Outputs larger than this leave the caches anyway; written past them, they are not read first.

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from spherecnn.kernels.gather_gemm import spell_task, task_room
 from spherecnn.kernels.jit import kernel
 from spherecnn.kernels.memory import empty
 from spherecnn.kernels.op import op
+from spherecnn.kernels.tasks import spell_task, task_room
 
 NO_SWITCH = 255
 
