@@ -64,7 +64,7 @@ def cache_folder() -> Path:
     digest = hashlib.sha256()
     for file in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(file.read_bytes())
-    compiler = (numba.__version__, platform.python_version(), config.CPU_NAME, config.CPU_FEATURES)
+    compiler = (numba.__version__, platform.python_version(), config.CPU_NAME, config.CPU_FEATURES, config.BOUNDSCHECK)
     digest.update(repr(compiler).encode())
     return _parent() / digest.hexdigest()[:16]
 
