@@ -62,7 +62,7 @@ def read_panorama(path: str | os.PathLike[str]) -> np.ndarray:
         zlib.error,
         Image.DecompressionBombError,
     ) as error:
-        reason = str(error).replace(str(path), "it").rstrip(".")
+        reason = (getattr(error, "strerror", None) or str(error).replace(str(path), "it")).rstrip(".")
         raise InputError(
             f"{path} cannot be read as a picture ({reason}); expected a whole JPEG or PNG: replace or remove it."
         ) from error
