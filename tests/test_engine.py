@@ -79,6 +79,16 @@ def test_depthwise_and_pooling_follow_their_definitions(seed, dtype):
     close(max_pool_dx(dy, switch, stencil), max_pool_dx.definition(dy, switch, stencil), dtype)
 
 
+@pytest.mark.parametrize("width", [1, 2, 3, 7])
+@pytest.mark.parametrize("reads", [1, 2, 5])
+def test_images_smaller_than_a_vector(width, reads):
+    rng = np.random.default_rng(0)
+    stencil = window((1, width), (1, 3), padding=((0, 0), (1, 1)), padding_mode="circular")
+    x = rng.standard_normal((1, width, reads))
+    w = rng.standard_normal((3, reads, 4))
+    close(gather_gemm(x, w, None, stencil), gather_gemm.definition(x, w, None, stencil), "float64")
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_spmm_follows_its_definition(dtype):
     import scipy.sparse

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import hashlib
 import os
 import platform
+import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -84,8 +87,16 @@ def _parent() -> Path:
             f"SPHERECNN_CACHE_DIR is {chosen}, which cannot hold compiled kernels ({reason}): "
             "name a folder that can be written."
         )
-    owner = os.getuid() if hasattr(os, "getuid") else "user"
-    return Path(tempfile.gettempdir()) / f"spherecnn-{owner}"
+    # Compiled kernels are unpickled, so a place that others can write to must be new and this process's own.
+    own = tempfile.mkdtemp(prefix="spherecnn-")
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    warnings.warn(
+        f"{usual} cannot hold compiled kernels ({reason}); they are compiled for this process only: "
+        "set SPHERECNN_CACHE_DIR to a folder that can be written.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return Path(own)
 
 
 @contextlib.contextmanager

@@ -292,7 +292,7 @@ def _copy_taps(lanes: int) -> Any:
                     (to,) = carried
                     relative = e.index(e.at(offset, e.b.mul(u, step), p))
                     place = e.b.add(x0, relative)
-                    past = e.b.icmp_signed(">", place, limit)
+                    past = e.b.icmp_signed(">=", place, limit)
                     pointer = e.b.select(past, e.at(spare, e.b.sub(place, limit)), e.at(x, place))
                     negative = e.b.icmp_signed("<", relative, ir.Constant(I64, 0))
                     e.store(e.load(e.b.select(negative, zero, pointer)), to)
@@ -311,7 +311,7 @@ def _copy_taps(lanes: int) -> Any:
 
 # ``copy_taps(source, p0, n, spare, limit, row, depth)`` copies, for p < n and every slot u, the channels of source
 # row (u, p0 + p) to row[p * depth + u * channels]. It moves whole vectors of 4 or 8 elements in ascending order:
-# what is too much is overwritten by the next copy, and sources beyond `limit`, near the end of the array, are read
+# what is too much is overwritten by the next copy, and sources from `limit` on, near the end of the array, are read
 # from `spare`, a copy of array[limit:] with room behind it.
 copy_taps_4, copy_taps_8 = _copy_taps(4), _copy_taps(8)
 
