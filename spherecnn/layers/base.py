@@ -140,6 +140,21 @@ class Layer:
                     layer.buffers[name] = value.astype(dtype)
         return self
 
+    def set_exact(self, exact: bool = True) -> Layer:
+        """Set `exact` of every convolution of this layer, see `layers.Conv2d`; return the layer.
+
+        Examples
+        --------
+        >>> import spherecnn as sc
+        >>> net = sc.models.classifier("circular", 1, 10, sc.grids.Equirect(16)).set_exact()
+        >>> net.features[0].exact
+        True
+        """
+        for _, layer in self.walk():
+            if hasattr(layer, "exact"):
+                layer.exact = exact
+        return self
+
     def state(self) -> dict[str, Array]:
         """Return all parameters and buffers by full name: what a checkpoint holds."""
         arrays = {name: p.value for name, p in self.named_params().items()}

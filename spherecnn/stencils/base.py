@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -70,6 +70,8 @@ class Stencil:
         Every output site in exactly one segment; neighbours with equal taps run together.
     transpose : callable
         Builds the stencil of the adjoint when it is first needed.
+    axes : tuple, optional
+        The axes of a kernel window, for kernels that know more of it than its slots.
     """
 
     def __init__(
@@ -80,24 +82,25 @@ class Stencil:
         columns: Sequence[np.ndarray],
         segments: Sequence[Segment],
         transpose: Callable[[], Stencil],
+        axes: tuple[Any, ...] | None = None,
     ):
-        self.shape_in, self.shape_out, self.taps = shape_in, shape_out, taps
+        self.shape_in, self.shape_out, self.taps, self.axes = shape_in, shape_out, taps, axes
         self._transpose = transpose
         longest = max(len(c) for c in columns)
         table = np.full((len(columns), longest), -1, np.int32)
         for row, values in zip(table, columns, strict=True):
             row[: len(values)] = values
-        self.column = _int32(table)
+        self.column = int32_table(table)
         pieces = [(s, start) for s in segments for start in range(0, s.size, TASK_SITES)]
-        self.start = _int32([start for _, start in pieces])
-        self.size = _int32([min(TASK_SITES, s.size - start) for s, start in pieces])
-        self.out_base = _int32([s.out_base for s, _ in pieces])
-        self.out_kind = _int32([s.out_kind for s, _ in pieces])
-        self.first = _int32(np.cumsum([0] + [len(s.tap) for s, _ in pieces]))
-        self.tap = _int32(np.concatenate([s.tap for s, _ in pieces]))
-        self.base = _int32(np.concatenate([s.base for s, _ in pieces]))
-        self.kind = _int32(np.concatenate([s.kind for s, _ in pieces]))
-        self.task = _int32(_tasks([tuple(s.tap) for s, _ in pieces], self.size))
+        self.start = int32_table([start for _, start in pieces])
+        self.size = int32_table([min(TASK_SITES, s.size - start) for s, start in pieces])
+        self.out_base = int32_table([s.out_base for s, _ in pieces])
+        self.out_kind = int32_table([s.out_kind for s, _ in pieces])
+        self.first = int32_table(np.cumsum([0] + [len(s.tap) for s, _ in pieces]))
+        self.tap = int32_table(np.concatenate([s.tap for s, _ in pieces]))
+        self.base = int32_table(np.concatenate([s.base for s, _ in pieces]))
+        self.kind = int32_table(np.concatenate([s.kind for s, _ in pieces]))
+        self.task = int32_table(_tasks([tuple(s.tap) for s, _ in pieces], self.size))
 
     @property
     def sites_in(self) -> int:
@@ -129,7 +132,7 @@ class Stencil:
             self.base,
             self.kind,
             self.column,
-            _int32([0]),
+            int32_table([0]),
             int(np.diff(ends).max()),
             int(np.diff(self.first).max()),
         )
@@ -156,7 +159,8 @@ class Stencil:
         return f"Stencil({self.shape_in} -> {self.shape_out}, taps={self.taps})"
 
 
-def _int32(values: object) -> np.ndarray:
+def int32_table(values: object) -> np.ndarray:
+    """Return a read-only int32 array."""
     table = np.asarray(values, np.int32)
     table.setflags(write=False)
     return table

@@ -28,7 +28,7 @@ def output_size(size: int, kernel: int, stride: int, padding: tuple[int, int], d
     return (size - dilation * (kernel - 1) - 1 + sum(padding)) // stride + 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Axis:
     """One axis of a window: `source[p, i]` is the input index that tap i of output p reads, -1 for zero.
 
@@ -155,7 +155,7 @@ def product(rows: Axis, columns: Axis) -> Stencil:
         for r, (source, flags) in enumerate(zip(rows.source, rows.turned, strict=True))
     ]
     shape_in, shape_out = (rows.size_in, columns.size_in), (rows.size_out, columns.size_out)
-    return Stencil(shape_in, shape_out, kh * kw, kinds, segments, lambda: _transposed(rows, columns))
+    return Stencil(shape_in, shape_out, kh * kw, kinds, segments, lambda: _transposed(rows, columns), (rows, columns))
 
 
 def _turn(column: np.ndarray, width: int) -> np.ndarray:
