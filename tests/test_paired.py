@@ -224,7 +224,7 @@ def test_folders_that_cannot_serve(tmp_path):
     with pytest.raises(InputError, match="hold class 0 alone"):
         paired(tmp_path, GRID)
     save(tmp_path / "labels" / "a.png", np.eye(8, 16, dtype=np.uint8))
-    with pytest.raises(InputError, match="the validation part of .* is empty"):
+    with pytest.raises(InputError, match="the validation part of"):
         paired(tmp_path, GRID, split="validation")
 
 
@@ -268,7 +268,7 @@ def test_whole_columns_are_rolls():
     grid = Equirect(8)
     y = RNG(0).standard_normal((2, 8, 16, 1)).astype(np.float32)
     y[0, 3, 4] = np.nan
-    x, turned = RotateAugment(grid, "yaw")(y, y, RNG(0))
+    _, turned = RotateAugment(grid, "yaw")(y, y, RNG(0))
     for one, before in zip(turned, y, strict=True):
         assert any(np.array_equal(one, np.roll(before, k, axis=1), equal_nan=True) for k in range(16))
     quarter = rotate(y[1:], Rotation.from_euler("z", 90, degrees=True), grid)

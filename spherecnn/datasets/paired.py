@@ -94,6 +94,7 @@ def paired(
     split: str = "all",
     validation: float = 0.2,
     seed: int = 0,
+    classes: Sequence[str] | None = None,
     ignore_index: int = 255,
     scale: float = 1.0,
     missing: float | None = None,
@@ -117,6 +118,8 @@ def paired(
         Share of the pictures that is kept for validation.
     seed : int
         Seeds the split.
+    classes : sequence of str, optional
+        Names of the classes, instead of those that the folder has.
     ignore_index : int
         The class number that means no class.
     scale : float
@@ -136,7 +139,10 @@ def paired(
     check_choice("split", split, ("all", "train", "validation"))
     check_choice("kind", kind, KINDS)
     images, labels = _pairs(Path(folder))
-    classes = _classes(Path(folder), labels, ignore_index) if kind == "classes" else []
+    if kind == "values":
+        classes = []
+    elif classes is None:
+        classes = _classes(Path(folder), labels, ignore_index)
     kept, held = stratified_split(np.zeros(len(images), int), validation, seed)
     pick = {"all": np.arange(len(images)), "train": kept, "validation": held}[split]
     if len(pick) == 0:
