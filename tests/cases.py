@@ -16,7 +16,7 @@ from spherecnn.layers.linear import Linear
 from spherecnn.layers.norm import BatchNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from spherecnn.layers.shape import Flatten
-from spherecnn.models import classifier
+from spherecnn.models import Bottleneck, ConvConvPool, ConvNormAct, DoubleConv, ResidualBlock, classifier, resnet
 
 
 @dataclass(frozen=True)
@@ -85,5 +85,27 @@ CASES = [
         "classifier",
         lambda rng: classifier("circular", 2, 3, Equirect(8), width=3, rng=rng),
         ((3, 8, 16, 2),),
+    ),
+    Case(
+        "conv_norm_act",
+        lambda rng: ConvNormAct("sphere", 3, 4, Equirect(4), stride=2, activation="gelu", rng=rng),
+        ((2, 4, 8, 3),),
+    ),
+    Case("double_conv", lambda rng: DoubleConv("circular", 3, 4, Equirect(4), rng=rng), ((2, 4, 8, 3),)),
+    Case("conv_conv_pool", lambda rng: ConvConvPool("circular", 3, 4, Equirect(4), rng=rng), ((2, 4, 8, 3),)),
+    Case(
+        "residual_block",
+        lambda rng: ResidualBlock("coord", 3, 4, Equirect(4), stride=2, norm=None, rng=rng),
+        ((2, 4, 8, 3),),
+    ),
+    Case(
+        "bottleneck",
+        lambda rng: Bottleneck("circular", 8, 2, Equirect(4), dilation=3, activation="elu", rng=rng),
+        ((2, 4, 8, 8),),
+    ),
+    Case(
+        "resnet",
+        lambda rng: resnet("circular", 2, 3, Equirect(16), width=2, stem="imagenet", rng=rng),
+        ((2, 16, 32, 2),),
     ),
 ]
