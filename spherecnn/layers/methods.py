@@ -9,9 +9,11 @@ import numpy as np
 from spherecnn.errors import InputError, check_choice
 from spherecnn.grids import Equirect, Grid
 from spherecnn.layers.base import Layer
+from spherecnn.layers.combine import Sequential
 from spherecnn.layers.conv import CircularConv2d, Conv2d, CoordConv2d
 from spherecnn.layers.pool import MaxPool2d
 from spherecnn.layers.registry import Method, register
+from spherecnn.layers.transpose import ConvTranspose2d
 
 
 class EquirectMethod(Method):
@@ -62,6 +64,25 @@ class EquirectMethod(Method):
         if kernel_size == 2:
             return MaxPool2d(2), _equirect(grid).coarsen()
         return MaxPool2d(3, 2, 1, padding_mode=self._mode(grid, 3)), self.strided(grid)
+
+    def conv_transpose(
+        self,
+        in_channels: int,
+        out_channels: int,
+        coarse: Grid,
+        fine: Grid,
+        *,
+        bias: bool = True,
+        rng: np.random.Generator | int | None = None,
+    ) -> Layer:
+        """Build a 2x2 transposed convolution; the coordinates of `coord` come in with the next convolution.
+
+        Where the fine grid has an odd row or column more, the doubled picture is interpolated to it: the
+        transposed convolution would leave them blank.
+        """
+        layer = ConvTranspose2d(in_channels, out_channels, 2, 2, bias=bias, padding_mode=self._mode(fine, 1), rng=rng)
+        doubled = Equirect(2 * _equirect(coarse).height, 2 * _equirect(coarse).width)
+        return layer if doubled.shape == fine.shape else Sequential(layer, self.upsample(doubled, fine))
 
     def _mode(self, grid: Grid, kernel_size: Any) -> str:
         """Return the padding mode on this grid; refuse a fold over the poles of an odd number of columns."""
