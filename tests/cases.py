@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from spherecnn import models
 from spherecnn.grids import Equirect
 from spherecnn.layers.activation import ELU, GELU, Dropout, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from spherecnn.layers.base import Layer
@@ -16,7 +17,7 @@ from spherecnn.layers.linear import Linear
 from spherecnn.layers.norm import BatchNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from spherecnn.layers.shape import Flatten
-from spherecnn.models import classifier
+from spherecnn.layers.transpose import CircularConvTranspose2d, ConvTranspose2d
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,20 @@ CASES = [
     Case("circular_depthwise", lambda rng: CircularConv2d(3, 3, 3, 2, groups=3, rng=rng), ((2, 4, 6, 3),)),
     Case("coord", lambda rng: CoordConv2d(3, 4, 3, rng=rng), ((2, 4, 6, 3),)),
     Case("coord_with_r", lambda rng: CoordConv2d(3, 4, 3, 2, with_r=True, rng=rng), ((2, 4, 6, 3),)),
+    Case("transpose", lambda rng: ConvTranspose2d(3, 5, 4, 2, 1, rng=rng), ((2, 3, 4, 3),)),
+    Case("transpose_grouped", lambda rng: ConvTranspose2d(6, 9, 3, 2, 1, 1, 3, rng=rng), ((2, 3, 4, 6),)),
+    Case("transpose_depthwise", lambda rng: ConvTranspose2d(18, 18, 2, 2, groups=18, rng=rng), ((2, 3, 4, 18),)),
+    Case(
+        "transpose_dilated",
+        lambda rng: ConvTranspose2d(9, 17, (2, 3), (1, 3), 1, bias=False, dilation=2, rng=rng),
+        ((2, 3, 4, 9),),
+    ),
+    Case("transpose_circular", lambda rng: CircularConvTranspose2d(5, 4, 5, 2, rng=rng), ((2, 3, 4, 5),)),
+    Case(
+        "transpose_sphere",
+        lambda rng: ConvTranspose2d(4, 3, 5, 2, "same", padding_mode="sphere", rng=rng),
+        ((2, 3, 4, 4),),
+    ),
     Case("linear", lambda rng: Linear(7, 10, rng=rng), ((3, 7),)),
     Case("linear_sites", lambda rng: Linear(16, 33, bias=False, rng=rng), ((2, 3, 4, 16),)),
     Case("max_pool", lambda rng: MaxPool2d(2), ((2, 4, 6, 3),)),
@@ -83,7 +98,29 @@ CASES = [
     Case("global_avg_pool_unweighted", lambda rng: GlobalAvgPool(Equirect(3), weighted=False), ((2, 3, 6, 5),)),
     Case(
         "classifier",
-        lambda rng: classifier("circular", 2, 3, Equirect(8), width=3, rng=rng),
+        lambda rng: models.classifier("circular", 2, 3, Equirect(8), width=3, rng=rng),
         ((3, 8, 16, 2),),
+    ),
+    Case(
+        "conv_norm_act",
+        lambda rng: models.ConvNormAct("sphere", 3, 4, Equirect(4), stride=2, activation="gelu", rng=rng),
+        ((2, 4, 8, 3),),
+    ),
+    Case("double_conv", lambda rng: models.DoubleConv("circular", 3, 4, Equirect(4), rng=rng), ((2, 4, 8, 3),)),
+    Case("conv_conv_pool", lambda rng: models.ConvConvPool("circular", 3, 4, Equirect(4), rng=rng), ((2, 4, 8, 3),)),
+    Case(
+        "residual_block",
+        lambda rng: models.ResidualBlock("coord", 3, 4, Equirect(4), stride=2, norm=None, rng=rng),
+        ((2, 4, 8, 3),),
+    ),
+    Case(
+        "bottleneck",
+        lambda rng: models.Bottleneck("circular", 8, 2, Equirect(4), dilation=3, activation="elu", rng=rng),
+        ((2, 4, 8, 8),),
+    ),
+    Case(
+        "resnet",
+        lambda rng: models.resnet("circular", 2, 3, Equirect(16), width=2, stem="imagenet", rng=rng),
+        ((2, 16, 32, 2),),
     ),
 ]
