@@ -205,3 +205,13 @@ def test_resnet_is_torchs(depth, stem, steps):
     net = sc.models.resnet("planar", 3, 4, grid, depth=depth, width=3, stem=stem, rng=0)
     area, blocks = net.encoder.grid_out.area, (3, 4, 6, 3) if depth == 50 else (2, 2, 2, 2)
     assert_same_as_torch(net, lambda t, x: t.resnet(x, area, steps, stem, blocks))
+
+
+def test_unet_is_torchs():
+    net = sc.models.unet("planar", 2, 3, GRID, width=3, depth=2, up="transpose", rng=0)
+    assert_same_as_torch(net, lambda t, x: t.unet(x, 2))
+
+
+def test_unet_has_the_parameters_of_the_published_one():
+    net = sc.models.unet("planar", 1, 2, sc.grids.Equirect(32), width=64, up="transpose", norm=None, rng=0)
+    assert net.parameter_count == 31_030_658
