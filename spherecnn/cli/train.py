@@ -80,7 +80,14 @@ Examples:
 @click.option(
     "--model",
     type=click.Choice(list(dict.fromkeys(name for kind in TASKS.values() for name in kind.models))),
-    help="Network; classifier, unet or inpainter by default, as the task is.",
+    help="Network; classifier or unet by default, as the task is.",
+)
+@click.option(
+    "--up",
+    type=click.Choice(["bilinear", "nearest", "transpose"]),
+    default="bilinear",
+    show_default=True,
+    help="How unet enlarges; transpose is a learned convolution.",
 )
 @o.height_option
 @o.width_option

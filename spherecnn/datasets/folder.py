@@ -175,8 +175,10 @@ class PanoramaFolder:
         return np.stack([self._panorama(int(i)) for i in indices]), self.labels[indices]
 
     def load(self, progress: bool = True) -> PanoramaFolder:
-        """Read all pictures now, with a progress bar; return the data set."""
-        for i in tqdm(range(len(self)), desc="reading pictures", unit="file", leave=False, disable=not progress):
+        """Read all pictures now, with a progress bar on a terminal; return the data set."""
+        for i in tqdm(
+            range(len(self)), desc="reading pictures", unit="file", leave=False, disable=None if progress else True
+        ):
             self._panorama(i)
         return self
 

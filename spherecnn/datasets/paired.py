@@ -280,8 +280,10 @@ class PairedFolder:
         return self._pictures.batch(indices)[0], np.stack(found)
 
     def load(self, progress: bool = True) -> PairedFolder:
-        """Read all files now, with a progress bar; return the data set."""
-        for i in tqdm(range(len(self)), "reading pictures", unit="file", leave=False, disable=not progress):
+        """Read all files now, with a progress bar on a terminal; return the data set."""
+        for i in tqdm(
+            range(len(self)), "reading pictures", unit="file", leave=False, disable=None if progress else True
+        ):
             self.batch(np.array([i]))
         return self
 

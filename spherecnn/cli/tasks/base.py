@@ -37,7 +37,7 @@ class TaskCommands:
     """
 
     name = ""
-    models: tuple[str, ...] = ("unet", "encoder_decoder", "deeplab")
+    models: tuple[str, ...] = ("unet",)
     asked: tuple[str, ...] = ()
     # Options of train that concern some tasks only, and those of them that this task takes.
     special: ClassVar[dict[str, Any]] = {
@@ -100,6 +100,8 @@ class TaskCommands:
         if name in ("unet", "encoder_decoder"):
             # No pooling to a single row: four stages, fewer on a small grid.
             settings["depth"] = max(1, min(4, int(math.log2(grid.height)) - 1))
+        if name == "unet":
+            settings["up"] = config["up"]
         channels = int(data.batch(np.array([0]))[0].shape[-1])
         return sc.models.build(
             {"model": name, "method": config["method"], "in_channels": channels, "grid": grid.config()}

@@ -27,7 +27,6 @@ class Inpaint(DenseCommands):
     """A folder of pictures; the holes are drawn."""
 
     name = "inpaint"
-    models = ("inpainter", "unet", "encoder_decoder")
     asked = HOLE
     takes = ("holes",)
     predicts = ("masks",)

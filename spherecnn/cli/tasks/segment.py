@@ -12,6 +12,7 @@ from PIL import Image
 import spherecnn as sc
 from spherecnn.cli import options as o
 from spherecnn.cli.tasks.base import EXAMPLES, DenseCommands, each_output, turned
+from spherecnn.errors import InputError
 from spherecnn.files import write_atomic
 from spherecnn.training.data import Subset
 from spherecnn.training.task import Task
@@ -108,7 +109,10 @@ class Segment(DenseCommands):
 
 def ignored(config: dict[str, Any]) -> int:
     """The class number that means no class."""
-    return IGNORED if config.get("ignore_label") is None else int(config["ignore_label"])
+    label = config.get("ignore_label")
+    if label is not None and label != int(label):
+        raise InputError(f"--ignore-label is {label} for the task segment; expected a whole number: change it.")
+    return IGNORED if label is None else int(label)
 
 
 def label_png(labels: np.ndarray, classes: int) -> bytes:
