@@ -9,6 +9,7 @@ from spherecnn.layers.linear import Linear
 from spherecnn.layers.norm import BatchNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from spherecnn.layers.registry import METHODS, Method, method, register
+from spherecnn.layers.resize import Downsample, Upsample
 from spherecnn.layers.shape import Flatten
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Concat",
     "Conv2d",
     "CoordConv2d",
+    "Downsample",
     "Dropout",
     "Flatten",
     "GlobalAvgPool",
@@ -39,6 +41,7 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Tanh",
+    "Upsample",
     "method",
     "register",
 ]
