@@ -16,6 +16,7 @@ from spherecnn.layers.conv import CircularConv2d, Conv2d, CoordConv2d
 from spherecnn.layers.linear import Linear
 from spherecnn.layers.norm import BatchNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
+from spherecnn.layers.resize import Downsample, Upsample
 from spherecnn.layers.shape import Flatten
 from spherecnn.layers.transpose import CircularConvTranspose2d, ConvTranspose2d
 
@@ -96,6 +97,12 @@ CASES = [
     Case("avg_pool_sphere", lambda rng: AvgPool2d(3, 1, 1, padding_mode="sphere"), ((2, 4, 6, 5),)),
     Case("global_avg_pool", lambda rng: GlobalAvgPool(Equirect(3)), ((2, 3, 6, 5),)),
     Case("global_avg_pool_unweighted", lambda rng: GlobalAvgPool(Equirect(3), weighted=False), ((2, 3, 6, 5),)),
+    Case("upsample", lambda rng: Upsample(scale_factor=2), ((2, 4, 6, 3),)),
+    Case("upsample_bilinear", lambda rng: Upsample(scale_factor=2, mode="bilinear"), ((2, 4, 6, 37),)),
+    Case("upsample_poles", lambda rng: Upsample((7, 11), None, "bilinear", "sphere_poles"), ((2, 4, 6, 16),)),
+    Case("upsample_circular", lambda rng: Upsample((5, 9), None, "bilinear", "circular"), ((2, 3, 5, 8),)),
+    Case("downsample", lambda rng: Downsample(scale_factor=2), ((2, 4, 6, 3),)),
+    Case("downsample_bilinear", lambda rng: Downsample((2, 4), None, "bilinear", "replicate"), ((2, 5, 6, 70),)),
     Case(
         "classifier",
         lambda rng: models.classifier("circular", 2, 3, Equirect(8), width=3, rng=rng),

@@ -9,6 +9,7 @@ from spherecnn.layers.linear import Linear
 from spherecnn.layers.norm import BatchNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from spherecnn.layers.registry import METHODS, Method, method, register
+from spherecnn.layers.resize import Downsample, Upsample
 from spherecnn.layers.shape import Flatten
 from spherecnn.layers.transpose import CircularConvTranspose2d, ConvTranspose2d
 
@@ -26,6 +27,7 @@ __all__ = [
     "Conv2d",
     "ConvTranspose2d",
     "CoordConv2d",
+    "Downsample",
     "Dropout",
     "Flatten",
     "GlobalAvgPool",
@@ -42,6 +44,7 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Tanh",
+    "Upsample",
     "method",
     "register",
 ]

@@ -13,6 +13,7 @@ from spherecnn.layers.combine import Sequential
 from spherecnn.layers.conv import CircularConv2d, Conv2d, CoordConv2d
 from spherecnn.layers.pool import MaxPool2d
 from spherecnn.layers.registry import Method, register
+from spherecnn.layers.resize import Upsample
 from spherecnn.layers.transpose import ConvTranspose2d
 
 
@@ -64,6 +65,23 @@ class EquirectMethod(Method):
         if kernel_size == 2:
             return MaxPool2d(2), _equirect(grid).coarsen()
         return MaxPool2d(3, 2, 1, padding_mode=self._mode(grid, 3)), self.strided(grid)
+
+    def upsample(self, coarse: Grid, fine: Grid, mode: str = "bilinear") -> Layer:
+        check_choice("mode", mode, ("bilinear", "nearest"))
+        return Upsample(_equirect(fine).shape, mode=mode, padding_mode=self._beyond(_equirect(coarse)))
+
+    def _beyond(self, grid: Equirect) -> str:
+        """Return what an interpolation reads beyond the edges of this grid."""
+        if self.padding_mode == "zeros":
+            if grid.pole_rows:
+                raise InputError(
+                    f"{grid!r} has rows on the poles, where method {self.name!r} cannot interpolate; expected "
+                    "half-pixel rows, or a method whose columns wrap: use pole_rows=False or another method."
+                )
+            return "replicate"
+        if grid.pole_rows:
+            return "sphere_poles"
+        return "circular" if grid.width % 2 else "sphere"
 
     def conv_transpose(
         self,
