@@ -138,14 +138,27 @@ def test_nothing_heavy_is_imported_before_it_is_needed():
 # --- labels and values -------------------------------------------------------------------------------------
 
 
-def test_palette_colours_differ_for_everyone():
-    """Distances in lightness alone tell many pairs apart; all colours differ from each other and from grey."""
-    for count in (2, 7, 20, 40):
-        table = palette(count)
-        assert table.shape == (count, 3)
-        far = np.linalg.norm(table[:, None] - table[None], axis=-1) + np.eye(count)
-        assert far.min() > (0.2 if count <= 20 else 0.02)
+# Machado, Oliveira and Fernandes 2009, severity 1: what a person without red or green cones sees, in linear RGB.
+BLIND = {
+    "red": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "green": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+}
+
+
+def least_distance(table):
+    return (np.linalg.norm(table[:, None] - table[None], axis=-1) + 9 * np.eye(len(table))).min()
+
+
+def test_palette_colours_differ():
+    assert least_distance(palette(20)) > 0.15
+    assert least_distance(palette(40)) > 0.02
     np.testing.assert_array_equal(palette(40)[:20], palette(20))
+
+
+@pytest.mark.parametrize("cones", BLIND)
+def test_seven_colours_differ_for_the_colour_blind(cones):
+    seen = np.clip(palette(7) ** 2.2 @ np.array(BLIND[cones]).T, 0, 1) ** (1 / 2.2)
+    assert least_distance(seen) > 0.15
 
 
 def test_labels_and_what_is_no_class():

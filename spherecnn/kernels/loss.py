@@ -120,7 +120,7 @@ def _huber(x, target, delta):
 def berhu_loss(x: Array, target: Array, weight: Array | None = None, threshold: float = 1.0, /) -> Loss:
     """d = |x - target| up to the threshold c, (d^2 + c^2) / (2 c) beyond. `weight` broadcasts to the shape of x.
 
-    Source: Laina et al., "Deeper depth prediction with fully convolutional residual networks", 2016, eq. 1.
+    Source: Laina et al., "Deeper depth prediction with fully convolutional residual networks", 3DV 2016, section 3.2.
     """
     off = x - target
     size = np.abs(off)

@@ -203,7 +203,7 @@ class BerHuLoss(_ElementLoss):
 
     c is a share of the largest error of the batch; it is held constant in the gradient.
 
-    Source: Laina et al., 3DV 2016, eq. 1 and the text below it, with a fifth.
+    Source: Laina et al., 3DV 2016, section 3.2, where c is a fifth of the largest error.
 
     Parameters
     ----------

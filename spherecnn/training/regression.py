@@ -60,7 +60,7 @@ def regression_errors(
 
     Notes
     -----
-    Eigen, Puhrsch and Fergus, NeurIPS 2014, section 4.2 (abs_rel, sq_rel, rmse, rmse_log and delta).
+    Eigen, Puhrsch and Fergus, NIPS 2014: abs_rel, sq_rel, rmse, rmse_log and delta are the errors of their tables.
 
     Examples
     --------

@@ -25,10 +25,10 @@ _EXTENT = (-180, 180, -90, 90)
 
 
 def palette(classes: int) -> np.ndarray:
-    """Colours of classes that colour-blind people can tell apart: RGB float32 (classes, 3) in [0, 1].
+    """Colours of classes: RGB float32 (classes, 3) in [0, 1].
 
-    The first twenty are of Okabe and Ito and of Paul Tol; further ones differ in hue and lightness as far as
-    they can.
+    The first seven are those of Okabe and Ito, which colour-blind people can tell apart. The next thirteen are
+    of Paul Tol's schemes, and further ones differ in hue and lightness: beyond seven, go by the legend too.
 
     Examples
     --------
