@@ -130,4 +130,19 @@ CASES = [
         lambda rng: models.resnet("circular", 2, 3, Equirect(16), width=2, stem="imagenet", rng=rng),
         ((2, 16, 32, 2),),
     ),
+    Case(
+        "up_block",
+        lambda rng: models.UpBlock("circular", 4, 3, 2, Equirect(2, 5), Equirect(5, 11), up="transpose", rng=rng),
+        ((2, 2, 5, 4), (2, 5, 11, 3)),
+    ),
+    Case(
+        "unet",
+        lambda rng: models.unet("sphere", 2, 3, Equirect(6, 8), width=2, depth=1, rng=rng),
+        ((2, 6, 8, 2),),
+    ),
+    Case(
+        "unet_odd",
+        lambda rng: models.unet("circular", 2, 1, Equirect(5, 10), width=2, depth=2, norm=None, rng=rng),
+        ((2, 5, 10, 2),),
+    ),
 ]

@@ -215,3 +215,52 @@ def test_unet_is_torchs():
 def test_unet_has_the_parameters_of_the_published_one():
     net = sc.models.unet("planar", 1, 2, sc.grids.Equirect(32), width=64, up="transpose", norm=None, rng=0)
     assert net.parameter_count == 31_030_658
+
+
+@pytest.mark.parametrize("up", ["bilinear", "nearest", "transpose"])
+@pytest.mark.parametrize("method", ["planar", "circular", "coord"])
+def test_unet_takes_sizes_that_do_not_divide(up, method):
+    grid = sc.grids.Equirect(15, 30)
+    net = sc.models.unet(method, 1, 2, grid, width=2, depth=3, up=up, rng=0)
+    x = np.ones((1, *grid.shape, 1), np.float32)
+    y, backward = net.forward(x, train=True)
+    assert y.shape == (1, *grid.shape, 2)
+    assert np.isfinite(backward(np.ones_like(y))).all()
+
+
+def test_interpolation_follows_the_edges_of_the_method():
+    modes = {}
+    for name, kind in sc.layers.METHODS.items():
+        modes[name] = kind.upsample(sc.grids.Equirect(4), sc.grids.Equirect(8)).padding_mode
+    assert modes == {"planar": "replicate", "coord": "replicate", "circular": "sphere", "sphere": "sphere"}
+    odd, poles = sc.grids.Equirect(4, 7), sc.grids.Equirect(5, 8, pole_rows=True)
+    fine = sc.grids.Equirect(9, 16, pole_rows=True)
+    circular = sc.layers.method("circular")
+    assert circular.upsample(odd, sc.grids.Equirect(8, 14)).padding_mode == "circular"
+    assert circular.upsample(poles, fine).padding_mode == "sphere_poles"
+    with pytest.raises(InputError, match="cannot interpolate"):
+        sc.layers.method("planar").upsample(poles, fine)
+
+
+def test_grids_with_rows_on_the_poles():
+    grid = sc.grids.Equirect(17, 32, pole_rows=True)
+    kind = sc.layers.method("sphere")
+    assert kind.conv(1, 1, grid, rng=0).padding_mode == "sphere_poles"
+    assert kind.strided(grid) == kind.pool(grid, kernel_size=3)[1] == sc.grids.Equirect(9, 16, pole_rows=True)
+    net = sc.models.resnet("sphere", 1, 2, grid, width=2, rng=0)
+    assert net(np.ones((1, *grid.shape, 1), np.float32)).shape == (1, 2)
+    with pytest.raises(InputError, match="rows H with H - 1 divisible by the stride 2"):
+        kind.strided(sc.grids.Equirect(8, 16, pole_rows=True))
+    with pytest.raises(InputError, match="has rows on the poles"):
+        kind.conv_transpose(1, 1, grid, grid)
+
+
+class Bare(sc.layers.Method):
+    """A method that convolves only."""
+
+
+def test_a_method_says_what_it_lacks():
+    with pytest.raises(InputError, match="method 'bare' has no pooling"):
+        Bare("bare", "").pool(GRID)
+    with pytest.raises(InputError, match="method 'bare' has no transposed convolution"):
+        Bare("bare", "").conv_transpose(1, 1, GRID, GRID)

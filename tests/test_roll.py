@@ -14,28 +14,23 @@ SUMS = (GlobalAvgPool,)
 ROUNDING = 1e-6
 
 
-def widths(layer, *shapes):
-    """Columns of every picture between the layers."""
-    found = {shape[2] for shape in shapes if len(shape) == 4}
+def total_stride(layer, *shapes):
+    """Columns of the input for one column of the coarsest picture; 0 where a layer does not divide the columns."""
+    least, divides = shapes[0][2], True
 
     def call(part, *given):
+        nonlocal least, divides
         if isinstance(part, Composite):
             return part.trace(call, *given)
         out = part.out_shape(*given)
-        found.update(s[2] for s in (out if isinstance(out[0], tuple) else (out,)) if len(s) == 4)
+        for made in out if isinstance(out[0], tuple) else (out,):
+            if len(made) == 4:
+                least, (few, many) = min(least, made[2]), sorted((made[2], given[0][2]))
+                divides = divides and many % few == 0
         return out
 
     call(layer, *shapes)
-    return found
-
-
-def total_stride(layer, *shapes):
-    """Columns of the input for one of the coarsest picture; 0 where they do not divide."""
-    found = sorted(widths(layer, *shapes))
-    width = shapes[0][2]
-    if any(max(w, width) % min(w, width) for w in found):
-        return 0
-    return max(width // w for w in found) if found[0] <= width else 1
+    return shapes[0][2] // least if divides else 0
 
 
 def sums(layer):
@@ -59,20 +54,19 @@ def turned_apart(layer, shapes, shift, rng, train=False):
 
     With `train`, gradients of the inputs are compared too.
     """
+
+    def turn(y):
+        return np.roll(y, shift * y.shape[2] // shapes[0][2], 2) if y.ndim == 4 else y
+
     xs = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
     y, backward = layer.forward(*xs, train=train)
-    z, turned_backward = layer.forward(*(np.roll(x, shift, 2) for x in xs), train=train)
-    pairs = [(y, z, shift * y.shape[2] // shapes[0][2] if y.ndim == 4 else 0)]
+    z, turned_backward = layer.forward(*(turn(x) for x in xs), train=train)
+    pairs = [(y, z)]
     if train:
         dy = rng.standard_normal(y.shape).astype(np.float32)
-        dxs, turned = backward(dy), turned_backward(np.roll(dy, pairs[0][2], 2) if dy.ndim == 4 else dy)
-        both = zip(dxs, turned, strict=True) if isinstance(dxs, tuple) else [(dxs, turned)]
-        pairs += [(dx, other, shift) for dx, other in both]
-    return max(np.abs(np.roll(a, s, 2) - b).max() / np.abs(a).max() if s else _apart(a, b) for a, b, s in pairs)
-
-
-def _apart(a, b):
-    return np.abs(a - b).max() / np.abs(a).max()
+        dxs, others = backward(dy), turned_backward(turn(dy))
+        pairs += zip(dxs, others, strict=True) if isinstance(dxs, tuple) else [(dxs, others)]
+    return max(np.abs(turn(a) - b).max() / np.abs(a).max() for a, b in pairs)
 
 
 def bound(layer):
@@ -134,6 +128,12 @@ def test_planar_layers_do_not(name):
 NETWORKS = {
     "classifier": lambda method: sc.models.classifier(method, 2, 3, GRID, width=8, rng=0),
     "resnet": lambda method: sc.models.resnet(method, 2, 3, GRID, width=4, rng=0),
+    "unet": lambda method: sc.models.unet(method, 2, 3, GRID, width=8, depth=3, rng=0),
+    "unet_transpose": lambda method: sc.models.unet(method, 2, 3, GRID, width=8, depth=2, up="transpose", rng=0),
+    "unet_nearest": lambda method: sc.models.unet(method, 2, 3, GRID, width=4, depth=1, up="nearest", rng=0),
+}
+DENSE = {
+    "unet": lambda method: sc.models.unet(method, 2, 3, GRID, width=8, depth=3, norm=None, rng=0),
 }
 
 
@@ -148,6 +148,18 @@ def test_networks_turn_with_the_panorama(name, method):
     assert 1 < stride < GRID.width
     for shift in (stride, GRID.width - stride):
         assert turned_apart(net, shapes, shift, rng) <= bound(net)
+
+
+def test_every_network_is_turned():
+    assert {NETWORKS[name]("planar").config["model"] for name in NETWORKS} == sc.models.MODELS.keys()
+
+
+@pytest.mark.parametrize("method", ["circular", "sphere"])
+@pytest.mark.parametrize("name", DENSE)
+def test_gradients_turn_with_the_panorama(name, method):
+    net = DENSE[name](method)
+    shapes = ((1, *GRID.shape, 2),)
+    assert turned_apart(net, shapes, total_stride(net, *shapes), np.random.default_rng(2), train=True) <= bound(net)
 
 
 @pytest.mark.parametrize("method", ["planar", "coord"])

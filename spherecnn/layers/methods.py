@@ -98,8 +98,14 @@ class EquirectMethod(Method):
         Where the fine grid has an odd row or column more, the doubled picture is interpolated to it: the
         transposed convolution would leave them blank.
         """
-        layer = ConvTranspose2d(in_channels, out_channels, 2, 2, bias=bias, padding_mode=self._mode(fine, 1), rng=rng)
-        doubled = Equirect(2 * _equirect(coarse).height, 2 * _equirect(coarse).width)
+        erp = _equirect(coarse)
+        if erp.pole_rows:
+            raise InputError(
+                f"{coarse!r} has rows on the poles; expected half-pixel rows for transposed convolutions, which double "
+                "the rows: use interpolation, or pole_rows=False."
+            )
+        layer = ConvTranspose2d(in_channels, out_channels, 2, 2, bias=bias, padding_mode=self.padding_mode, rng=rng)
+        doubled = Equirect(2 * erp.height, 2 * erp.width)
         return layer if doubled.shape == fine.shape else Sequential(layer, self.upsample(doubled, fine))
 
     def _mode(self, grid: Grid, kernel_size: Any) -> str:
