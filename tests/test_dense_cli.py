@@ -12,8 +12,9 @@ from PIL import Image
 
 import spherecnn as sc
 from spherecnn.cli import main
+from spherecnn.cli.tasks import TASKS
 
-SMALL = "--height 8 --width 2 --batch-size 2 --lr 0.01 --up transpose"
+SMALL = "--height 8 --width 2 --batch-size 2 --lr 0.01"
 
 
 def call(*args, code=0):
@@ -78,7 +79,7 @@ def regress(folder, tmp_path_factory):
 @pytest.fixture(scope="module")
 def inpaint(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "inpaint"
-    options = f"--task inpaint {SMALL} --holes caps --validation 0.34 --augment so3"
+    options = f"--task inpaint {SMALL} --holes caps --up transpose --validation 0.34 --augment so3"
     call("train", options, "--epochs 2 --data", folder / "segment", "--out", out)
     return out
 
@@ -90,6 +91,19 @@ def rows(path):
 
 def files(folder, end):
     return sorted(p.name for p in folder.iterdir() if p.name.endswith(end))
+
+
+@pytest.mark.parametrize(("task", "model"), [(t, m) for t, kind in TASKS.items() for m in kind.models])
+def test_every_network_that_is_offered_is_built(task, model):
+    grid = sc.grids.Equirect(32)
+    data = sc.training.ArrayDataset(
+        np.zeros((2, 32, 64, 3), np.float32), np.zeros((2, 32, 64, 4), np.float32), classes=["a", "b", "c"]
+    )
+    data.grid = grid
+    config = {"model": model, "method": "circular", "width": 2, "seed": 0, "up": "nearest"}
+    net = TASKS[task].build(config, data)
+    outputs = {"classify": (3,), "segment": (32, 64, 3), "regress": (32, 64, 4), "inpaint": (32, 64, 3)}
+    assert net.out_shape((1, 32, 64, 3)) == (1, *outputs[task])
 
 
 # --- segmentation ------------------------------------------------------------------------------------------
@@ -104,6 +118,14 @@ def test_segment_run(segment):
     header = sc.training.load_checkpoint(segment / "best.safetensors")[0]
     best = max(range(8), key=lambda i: float(log[i]["val_mean_iou"]))
     assert header["epoch"] == best + 1
+
+
+def test_summary_of_a_dense_run(segment):
+    header = sc.training.load_checkpoint(segment / "best.safetensors")[0]
+    count = sc.models.build(header["model"]).parameter_count
+    said = call("summary", segment).stdout
+    assert f"{count:,} parameters" in said
+    assert "(8, 16, 2)" in said
 
 
 def test_segment_evaluate(segment, tmp_path):

@@ -360,6 +360,16 @@ def test_regress_scores_are_in_the_unit_of_the_targets():
     assert {k: found[k] for k in expected} == pytest.approx(expected, rel=1e-5)
 
 
+def test_hole_scores_are_of_the_filled_pictures():
+    data, net = dense_data("inpaint"), Net(3, 2)
+    net.last.bias.value[:] = 3
+    found = evaluate(net, data, task="inpaint")
+    filled = predict(net, data.x, task=Inpaint())
+    expected = hole_errors(filled, data.y, area=GRID.area)
+    assert {k: found[k] for k in expected} == pytest.approx(expected, rel=1e-5)
+    assert found["hole_l1"] < 1
+
+
 def test_best_epoch_by_a_score_that_may_be_missing():
     history = History(metrics=["mean_iou"], criterion="mean_iou", goal="max")
     scores = [math.nan, 0.2, 0.5, math.nan, 0.4]

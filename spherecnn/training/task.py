@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -222,7 +221,7 @@ class Inpaint(Task):
         self.area = getattr(loss, "area", area)
 
     def meter(self) -> SumMeter:
-        return SumMeter(partial(hole_sums, area=self.area), hole_errors_of)
+        return SumMeter(lambda y, target: hole_sums(np.clip(y, 0, 1), target, area=self.area), hole_errors_of)
 
     def outputs(self, y: Array, x: Array) -> Array:
         """The picture as it was given, with the holes filled."""
