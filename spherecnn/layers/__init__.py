@@ -11,6 +11,7 @@ from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from spherecnn.layers.registry import METHODS, Method, method, register
 from spherecnn.layers.shape import Flatten
 from spherecnn.layers.transpose import CircularConvTranspose2d, ConvTranspose2d
+from spherecnn.layers.unpool import MaxUnpool2d
 
 __all__ = [
     "ELU",
@@ -34,6 +35,7 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "MaxPool2d",
+    "MaxUnpool2d",
     "Method",
     "Param",
     "ReLU",
