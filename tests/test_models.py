@@ -17,6 +17,7 @@ GRID = sc.grids.Equirect(16)
 TINY = {
     "classifier": lambda method, grid=GRID: sc.models.classifier(method, 2, 3, grid, width=2, rng=0),
     "resnet": lambda method, grid=GRID: sc.models.resnet(method, 2, 3, grid, width=2, rng=0),
+    "encoder_decoder": lambda method, grid=GRID: sc.models.encoder_decoder(method, 2, 3, grid, width=2, depth=2, rng=0),
     "unet": lambda method, grid=GRID: sc.models.unet(method, 2, 3, grid, width=2, depth=2, rng=0),
 }
 
@@ -215,6 +216,30 @@ def test_unet_is_torchs():
 def test_unet_has_the_parameters_of_the_published_one():
     net = sc.models.unet("planar", 1, 2, sc.grids.Equirect(32), width=64, up="transpose", norm=None, rng=0)
     assert net.parameter_count == 31_030_658
+
+
+def test_the_decoder_mirrors_the_encoder():
+    net = sc.models.encoder_decoder("planar", 3, 3, GRID, width=4, depth=3, norm=None, rng=0)
+    shapes = [p.value.shape[2:] for n, p in params(net) if n.endswith("conv.weight")]
+    assert shapes[:6] == [(3, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16)]
+    assert shapes[6:] == [(16, 16), (16, 8), (8, 8), (8, 4), (4, 4), (4, 4)]
+
+
+def test_values_go_back_to_where_they_were():
+    """With kernels that copy, an encoder-decoder keeps each maximum at its place and zeros elsewhere."""
+    grid = sc.grids.Equirect(5, 11)
+    net = sc.models.encoder_decoder("circular", 1, 1, grid, width=1, depth=1, norm=None, rng=0)
+    for _, p in params(net):
+        p.value[...] = 0
+        if p.value.ndim == 4:
+            p.value[p.value.shape[0] // 2, p.value.shape[1] // 2] = 1
+    x = np.random.default_rng(0).random((1, *grid.shape, 1)).astype(np.float32)
+    expected = np.zeros_like(x)
+    for i in range(0, 4, 2):
+        for j in range(0, 10, 2):
+            block = x[0, i : i + 2, j : j + 2, 0]
+            expected[0, i : i + 2, j : j + 2, 0] = np.where(block == block.max(), block, 0)
+    np.testing.assert_array_equal(net(x), expected)
 
 
 @pytest.mark.parametrize("up", ["bilinear", "nearest", "transpose"])

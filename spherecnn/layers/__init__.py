@@ -12,6 +12,7 @@ from spherecnn.layers.registry import METHODS, Method, method, register
 from spherecnn.layers.resize import Downsample, Upsample
 from spherecnn.layers.shape import Flatten
 from spherecnn.layers.transpose import CircularConvTranspose2d, ConvTranspose2d
+from spherecnn.layers.unpool import MaxUnpool2d
 
 __all__ = [
     "ELU",
@@ -36,6 +37,7 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "MaxPool2d",
+    "MaxUnpool2d",
     "Method",
     "Param",
     "ReLU",

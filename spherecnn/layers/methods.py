@@ -15,6 +15,7 @@ from spherecnn.layers.pool import MaxPool2d
 from spherecnn.layers.registry import Method, register
 from spherecnn.layers.resize import Upsample
 from spherecnn.layers.transpose import ConvTranspose2d
+from spherecnn.layers.unpool import MaxUnpool2d
 
 
 class EquirectMethod(Method):
@@ -60,11 +61,19 @@ class EquirectMethod(Method):
 
     def pool(self, grid: Grid, *, kernel_size: int = 2, return_indices: bool = False) -> tuple[Layer, Grid]:
         check_choice("kernel_size", kernel_size, (2, 3))
-        if return_indices:
-            self._lacks("pooling with indices")
         if kernel_size == 2:
-            return MaxPool2d(2), _equirect(grid).coarsen()
-        return MaxPool2d(3, 2, 1, padding_mode=self._mode(grid, 3)), self.strided(grid)
+            options: dict[str, Any] = {"return_indices": return_indices, "padding_mode": self.padding_mode}
+            return MaxPool2d(2, **options), _equirect(grid).coarsen()
+        options = {"return_indices": return_indices, "padding_mode": self._mode(grid, 3)}
+        return MaxPool2d(3, 2, 1, **options), self.strided(grid)
+
+    def unpool(self, coarse: Grid, fine: Grid) -> Layer:
+        if _equirect(fine).coarsen() != coarse:
+            raise InputError(
+                f"{fine!r} and {coarse!r} are not a grid and its pooling; expected {_equirect(fine).coarsen()!r} for "
+                "unpooling: give the grid that was pooled."
+            )
+        return MaxUnpool2d(2, padding_mode=self.padding_mode, output_size=_equirect(fine).shape)
 
     def upsample(self, coarse: Grid, fine: Grid, mode: str = "bilinear") -> Layer:
         check_choice("mode", mode, ("bilinear", "nearest"))

@@ -10,6 +10,7 @@ from spherecnn.errors import InputError
 from spherecnn.layers.base import Layer
 from spherecnn.models.blocks import ConvConvPool, ConvNormAct, DoubleConv, UpBlock
 from spherecnn.models.classifier import Classifier, classifier
+from spherecnn.models.encoder_decoder import EncoderDecoder, encoder_decoder
 from spherecnn.models.residual import Bottleneck, ResidualBlock
 from spherecnn.models.resnet import ResNet, resnet
 from spherecnn.models.unet import UNet, unet
@@ -21,18 +22,21 @@ __all__ = [
     "ConvConvPool",
     "ConvNormAct",
     "DoubleConv",
+    "EncoderDecoder",
     "ResNet",
     "ResidualBlock",
     "UNet",
     "UpBlock",
     "build",
     "classifier",
+    "encoder_decoder",
     "resnet",
     "unet",
 ]
 
 MODELS: dict[str, Callable[..., Any]] = {
     "classifier": classifier,
+    "encoder_decoder": encoder_decoder,
     "resnet": resnet,
     "unet": unet,
 }
