@@ -50,6 +50,18 @@ def test_elementwise_loss_is_its_definition(name, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_berhu_is_its_definition_and_smooth_where_it_bends(dtype):
+    for seed in range(6):
+        check_op(loss.berhu_loss, *configuration(seed, dtype), 0.7)
+    rng = np.random.default_rng(0)
+    check_op(loss.berhu_loss, *rng.standard_normal((2, 40001)).astype(dtype), None, 0.3)
+    x = np.array([-2, -0.5, 0, 0.25, 0.5, 4], dtype)
+    each = [loss.berhu_loss(x[i : i + 1], np.zeros(1, dtype), None, 0.5) for i in range(6)]
+    np.testing.assert_allclose([value for value, _ in each], [4.25, 0.5, 0, 0.25, 0.5, 16.25])
+    np.testing.assert_allclose([slope[0] for _, slope in each], [-4, -1, 0, 1, 1, 8])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ELEMENTWISE)
 @pytest.mark.parametrize("seed", range(9))
 def test_elementwise_loss_is_torchs(seed, name, dtype):

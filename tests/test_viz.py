@@ -11,7 +11,18 @@ from PIL import Image
 
 from spherecnn.errors import InputError
 from spherecnn.grids import Equirect
-from spherecnn.viz import confusion, globe, panel, render_globe
+from spherecnn.viz import (
+    colour_labels,
+    confusion,
+    error_map,
+    globe,
+    label_map,
+    overlay,
+    palette,
+    panel,
+    render_globe,
+    value_map,
+)
 
 RED, BLUE = np.array([1.0, 0.0, 0.0]), np.array([0.0, 0.0, 1.0])
 
@@ -122,3 +133,94 @@ def test_nothing_heavy_is_imported_before_it_is_needed():
     code = "import sys, spherecnn.viz, spherecnn.datasets; print({'matplotlib', 'sklearn'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+# --- labels and values -------------------------------------------------------------------------------------
+
+
+# Machado, Oliveira and Fernandes 2009, severity 1: what a person without red or green cones sees, in linear RGB.
+BLIND = {
+    "red": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "green": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+}
+
+
+def least_distance(table):
+    return (np.linalg.norm(table[:, None] - table[None], axis=-1) + 9 * np.eye(len(table))).min()
+
+
+def test_palette_colours_differ():
+    assert least_distance(palette(20)) > 0.15
+    assert least_distance(palette(40)) > 0.02
+    np.testing.assert_array_equal(palette(40)[:20], palette(20))
+
+
+@pytest.mark.parametrize("cones", BLIND)
+def test_seven_colours_differ_for_the_colour_blind(cones):
+    seen = np.clip(palette(7) ** 2.2 @ np.array(BLIND[cones]).T, 0, 1) ** (1 / 2.2)
+    assert least_distance(seen) > 0.15
+
+
+def test_labels_and_what_is_no_class():
+    rgb = colour_labels(np.array([[0, 1], [2, -1]]), 2)
+    np.testing.assert_array_equal(rgb[0], palette(2))
+    assert rgb[1].tolist() == [[0.75] * 3] * 2
+    image = np.random.default_rng(0).random((2, 2, 3)).astype(np.float32)
+    laid = overlay(image, np.array([[0, 1], [2, -1]]), 2, alpha=0.25)
+    np.testing.assert_array_equal(laid[1], image[1])
+    np.testing.assert_allclose(laid[0], 0.75 * image[0] + 0.25 * palette(2), rtol=1e-6)
+
+
+def shares(path, colour):
+    """Share of the pixels of a file that have a colour."""
+    return (np.abs(pixels(path) - 255 * np.asarray(colour)).max(axis=-1) < 3).mean()
+
+
+def test_label_map_shows_classes_and_names_their_area(tmp_path):
+    labels = np.zeros((8, 16), int)
+    labels[:, 8:] = 1
+    path = label_map(labels, ["sea", "land", "ice"], tmp_path / "l.png")
+    sea, land, ice = (shares(path, c) for c in palette(3))
+    assert sea == pytest.approx(land, rel=0.1)
+    assert sea > 0.15
+    assert ice == 0
+    svg = label_map(labels, ["sea", "land", "ice"], tmp_path / "l.svg").read_text()
+    assert "sea, 50.0%" in svg
+    assert "ice" not in svg
+
+
+def test_value_map_leaves_gaps_grey_and_error_map_is_signed(tmp_path):
+    values = np.tile(np.linspace(1, 2, 16), (8, 1))
+    values[:, 4:8] = np.nan
+    assert shares(value_map(values, tmp_path / "v.png", unit="m"), [0.75] * 3) > 0.1
+    off = np.zeros((8, 16))
+    off[:4], off[4:] = 1, -1
+    picture = pixels(error_map(off, np.zeros((8, 16)), tmp_path / "e.png"))
+    reddish = (picture[..., 0] - picture[..., 2] > 60)[:, : picture.shape[1] // 2]
+    blueish = (picture[..., 2] - picture[..., 0] > 60)[:, : picture.shape[1] // 2]
+    assert np.argwhere(reddish)[:, 0].max() <= np.argwhere(blueish)[:, 0].min() + 1
+
+
+def test_error_map_of_classes_counts_labelled_pixels_by_area(tmp_path):
+    true = np.zeros((4, 8), int)
+    true[:, 4:] = 255
+    wrong = true.copy()
+    wrong[0, :4] = 1
+    svg = error_map(wrong, true, tmp_path / "e.svg", classes=2).read_text()
+    assert "wrong on 14.6% of the labelled sphere" in svg
+    path = error_map(wrong, true, tmp_path / "e.png", classes=2)
+    assert shares(path, [0.75] * 3) > 0.2
+    assert shares(path, [0.835, 0.369, 0.0]) > 0.02
+
+
+def test_label_pictures_refuse_what_they_cannot_show(tmp_path):
+    with pytest.raises(InputError, match="expected class numbers"):
+        label_map(np.zeros((4, 8)), ["a"], tmp_path / "a.png")
+    with pytest.raises(InputError, match="equal rows and columns"):
+        overlay(np.zeros((4, 8, 3)), np.zeros((2, 4), int), 2)
+    with pytest.raises(InputError, match="choose a channel"):
+        value_map(np.zeros((4, 8, 2)), tmp_path / "a.png")
+    with pytest.raises(InputError, match="match them"):
+        error_map(np.zeros((4, 8)), np.zeros((4, 4)), tmp_path / "a.png")
+    with pytest.raises(InputError, match="choose one"):
+        label_map(np.zeros((1, 4, 8), int), ["a"], tmp_path / "a.png")

@@ -12,6 +12,7 @@ import numpy as np
 
 import spherecnn as sc
 from spherecnn.cli import options as o
+from spherecnn.cli.tasks.classify import Classify
 from spherecnn.errors import InputError
 from spherecnn.files import make_folder, write_atomic
 from spherecnn.training.data import Subset
@@ -70,7 +71,8 @@ def demo(size: Size, out: Path, seed: int) -> None:
     """Run the demo into a folder."""
     grid = sc.grids.Equirect(size.height)
     training, validation = (
-        o.open_data("digits", grid, part, validation=VALIDATION, seed=seed) for part in ("train", "validation")
+        Classify().open("digits", grid, part, {"validation": VALIDATION, "seed": seed})
+        for part in ("train", "validation")
     )
     upright, rotated = (sc.datasets.digits(grid, split="test", rotate=kind, seed=seed) for kind in ("none", "so3"))
     click.echo(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
-import numpy as np
 
 import spherecnn as sc
 from spherecnn.cli import options as o
-from spherecnn.errors import InputError
-from spherecnn.files import make_folder, write_atomic
+from spherecnn.cli.tasks import task_of
+from spherecnn.files import make_folder
 
 
 @click.command(
@@ -20,7 +18,8 @@ from spherecnn.files import make_folder, write_atomic
 Examples:
   spherecnn evaluate runs/circular
   spherecnn evaluate runs/circular --rotate so3
-  spherecnn evaluate runs/photos --data photos-of-another-day/""",
+  spherecnn evaluate runs/photos --data photos-of-another-day/
+  spherecnn evaluate runs/land --weights last""",
 )
 @click.argument("run", type=o.FOLDER)
 @click.option("--data", help="Data to measure on; by default what the run's own data held back.")
@@ -38,40 +37,25 @@ def command(
     out: Path | None,
     threads: int | None,
 ) -> None:
-    """Measure a run: accuracy, and a confusion matrix as picture and CSV."""
+    """Measure a RUN on pictures that it has not seen, with the scores of its task.
+
+    \b
+    classify  accuracy, confusion matrix
+    segment   intersection over union of each class and its mean, accuracy
+    regress   RMSE, MAE; for depths the relative errors too
+    inpaint   L1, L2 and PSNR in the holes
+    """
     model, config = o.load_run(run, weights)
-    held = held_back(config, model.grid, rotate, data)
-    names = list(config["classes"])
-    if list(held.classes) != names:
-        raise InputError(
-            f"the data has the classes {list(held.classes)}; expected {names}, which the run was trained on: "
-            "name data of the same classes."
-        )
-    found = sc.training.evaluate(model, held, batch_size=batch_size, metrics=["accuracy", "confusion"])
+    kind = task_of(config)
+    held = kind.held_back(config, model.grid, rotate, data)
+    task = kind.task(config, model.grid)
+    found = sc.training.evaluate(model, held, task=task, batch_size=batch_size, metrics=kind.asked, progress=True)
     out = make_folder(out or run / ("evaluate" if rotate == "none" else f"evaluate-{rotate}"))
-    write_atomic(out / "confusion.csv", confusion_csv(found["confusion"], names).encode())
-    sc.viz.confusion(found["confusion"], names, out / "confusion.png")
+    said, written = kind.report(found, config, out)
+    written += kind.draw_examples(model, task, held, config, out)
     turned = {"none": "as they are", "yaw": "turned about the axis", "so3": "turned at random"}[rotate]
     click.echo(
-        f"{len(held)} pictures, {turned}: accuracy {found['accuracy']:.1%}, loss {found['loss']:.4f}.\n"
-        f"Wrote {out}: confusion.csv, confusion.png.\n"
-        f"Next: spherecnn predict {run} PICTURE... --out predictions.csv"
+        f"{len(held)} pictures, {turned}: {said}\n"
+        f"Wrote {out}: {', '.join(written)}.\n"
+        f"Next: spherecnn predict {run} PICTURE..."
     )
-
-
-def held_back(config: dict[str, Any], grid: Any, rotate: str, data: str | None) -> Any:
-    """The test part of `data`, or of the run's own data; of its own folder of pictures, the validation part.
-
-    The run's seed decides what is held back.
-    """
-    source = data or config["data"]
-    own_pictures = data is None and source != "digits" and not o.holds_idx(Path(source))
-    part = "validation" if own_pictures else "test"
-    return o.open_data(source, grid, part, validation=config["validation"], seed=config["seed"], rotate=rotate)
-
-
-def confusion_csv(matrix: np.ndarray, names: list[str]) -> str:
-    """Rows are the true classes, columns the predicted ones."""
-    lines = [["true \\ predicted", *names]]
-    lines += [[name, *(f"{n:g}" for n in row)] for name, row in zip(names, matrix, strict=True)]
-    return o.csv_text(lines)

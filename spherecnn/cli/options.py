@@ -6,7 +6,6 @@ import csv
 import io
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import click
 import numpy as np
 
 import spherecnn as sc
-from spherecnn.datasets.transforms import KINDS, RotateAugment
+from spherecnn.datasets.transforms import KINDS
 from spherecnn.errors import InputError
 from spherecnn.layers.registry import METHODS
 from spherecnn.training.checkpoint import load_checkpoint, restore_model
@@ -78,56 +77,24 @@ weights_option = click.option(
 )
 
 
-def open_data(source: str, grid: Any, part: str, *, validation: float, seed: int, rotate: str = "none") -> Any:
-    """Open a part ("train", "validation" or "test") of the data that `source` names.
-
-    `source` is "digits", a folder of IDX files, or a folder with one sub-folder of pictures a class; such a
-    folder has no test part of its own: all of it is that.
-    """
-    folder = Path(source)
-    if source == "digits" or holds_idx(folder):
-        split = "test" if part == "test" else "train"
-        planar = sc.datasets.digits if source == "digits" else partial(sc.datasets.mnist, folder)
-        data = planar(grid, split=split, rotate=rotate, seed=seed)
-        return data if part == "test" else sc.training.split(data, validation, seed)[part == "validation"]
-    if not folder.is_dir():
-        raise InputError(
-            f"--data is {source!r}; expected digits, a folder of MNIST-format files, or a folder with one "
-            "sub-folder of pictures for each class: check the path."
-        )
-    split = "all" if part == "test" else part
-    data = sc.datasets.panoramas(folder, grid, split=split, validation=validation, seed=seed).load()
-    return data if rotate == "none" else Rotated(data, rotate, seed)
-
-
 def holds_idx(folder: Path) -> bool:
     """Whether a folder holds MNIST-format files."""
     return any(folder.glob("*idx?-ubyte*"))
 
 
-class Rotated:
-    """A data set whose every picture is turned by a rotation that depends on the seed and its number only."""
-
-    def __init__(self, data: Any, kind: str, seed: int):
-        self.data, self.seed = data, seed
-        self.classes, self.grid = data.classes, data.grid
-        self.turn = RotateAugment(data.grid, kind)
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        x, y = self.data.batch(indices)
-        turned = [self.turn(x[k : k + 1], y[k : k + 1], self._rng(i))[0] for k, i in enumerate(indices)]
-        return np.concatenate(turned), y
-
-    def _rng(self, index: int) -> np.random.Generator:
-        return np.random.default_rng((self.seed, int(index)))
+def same_classes(data: Any, config: dict[str, Any]) -> None:
+    """Refuse data of other classes than those of a run."""
+    names = list(config["classes"])
+    if list(data.classes) != names:
+        raise InputError(
+            f"the data has the classes {list(data.classes)}; expected {names}, which the run was trained on: "
+            "name data of the same classes."
+        )
 
 
-def channels_of(data: Any) -> int:
-    """Channels of the pictures of a data set."""
-    return int(data.batch(np.array([0]))[0].shape[-1])
+def weight_of(config: dict[str, Any]) -> np.ndarray | None:
+    """The weights of the classes in a run's config."""
+    return None if config.get("class_weight") is None else np.array(config["class_weight"])
 
 
 def load_run(run: Path, weights: str) -> tuple[Any, dict[str, Any]]:
@@ -143,6 +110,23 @@ def load_run(run: Path, weights: str) -> tuple[Any, dict[str, Any]]:
 def new_run(name: str) -> Path:
     """A folder name under runs/ that no run has yet."""
     return Path("runs") / time.strftime(f"{name}-%Y%m%d-%H%M%S")
+
+
+def beside(stem: Path, end: str) -> Path:
+    """The path of a file whose name is that of `stem` and `end`; dots in the stem stay."""
+    return stem.with_name(stem.name + end)
+
+
+def number(value: float) -> str:
+    """A number with four significant digits, or a dash where there is none."""
+    return "-" if np.isnan(value) else f"{value:.4g}"
+
+
+def confusion_csv(matrix: np.ndarray, names: list[str]) -> str:
+    """Rows are the true classes, columns the predicted ones."""
+    lines = [["true \\ predicted", *names]]
+    lines += [[name, *(f"{n:g}" for n in row)] for name, row in zip(names, matrix, strict=True)]
+    return csv_text(lines)
 
 
 def csv_text(rows: Sequence[Sequence[Any]]) -> str:

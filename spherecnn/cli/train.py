@@ -9,14 +9,16 @@ import click
 
 import spherecnn as sc
 from spherecnn.cli import options as o
-from spherecnn.datasets.transforms import RotateAugment
+from spherecnn.cli.tasks import TASKS
+from spherecnn.datasets.inpainting import KINDS as HOLES
 from spherecnn.errors import InputError
+from spherecnn.training import task as tasks
 from spherecnn.training.config import load_config
 from spherecnn.training.optim import OPTIMIZERS
 from spherecnn.training.schedule import SCHEDULES
 
 # What a run's config.toml records beside the options.
-RECORDED = {"classes"}
+RECORDED = {"classes", "class_weight", "label_mean", "label_std"}
 # Options that do not change what a run computes, and may be given anew when it is resumed.
 FREE = {"resume", "data", "epochs", "threads"}
 
@@ -53,6 +55,9 @@ def use_run(ctx: click.Context, param: click.Parameter, run: Path | None) -> Pat
 Examples:
   spherecnn train --data digits --method circular --epochs 20 --out runs/circular
   spherecnn train --data photos/ --height 128 --augment yaw --out runs/photos
+  spherecnn train --task segment --data land/ --height 128 --class-weights balanced --out runs/land
+  spherecnn train --task regress --data depth/ --label-scale 0.001 --ignore-label 0 --loss berhu
+  spherecnn train --task inpaint --data photos/ --holes strokes --batch-size 8
   spherecnn train --resume runs/circular --epochs 40""",
 )
 @click.option(
@@ -67,10 +72,23 @@ Examples:
 @click.option(
     "--data",
     required=True,
-    help="digits, a folder of MNIST-format files, or a folder with a sub-folder a class.",
+    help="classify: digits, a folder of MNIST-format files, or a folder with a sub-folder a class. "
+    "segment, regress: a folder with images/ and labels/. inpaint: a folder of pictures.",
 )
 @o.method_option
-@click.option("--task", type=click.Choice(["classify"]), default="classify", show_default=True, help="What to learn.")
+@click.option("--task", type=click.Choice(list(TASKS)), default="classify", show_default=True, help="What to learn.")
+@click.option(
+    "--model",
+    type=click.Choice(list(dict.fromkeys(name for kind in TASKS.values() for name in kind.models))),
+    help="Network; classifier or unet by default, as the task is.",
+)
+@click.option(
+    "--up",
+    type=click.Choice(["bilinear", "nearest", "transpose"]),
+    default="bilinear",
+    show_default=True,
+    help="How unet enlarges; transpose is a learned convolution.",
+)
 @o.height_option
 @o.width_option
 @click.option("--epochs", type=o.AT_LEAST_1, default=20, show_default=True, help="Passes over the data, in all.")
@@ -88,7 +106,35 @@ Examples:
 )
 @click.option("--clip-norm", type=click.FloatRange(0, min_open=True), help="Largest norm of the gradient.")
 @click.option("--patience", type=o.AT_LEAST_1, help="Stop when the validation loss has not fallen for so many epochs.")
-@o.rotate_option("--augment", "Turn the training pictures at random.")
+@o.rotate_option("--augment", "Turn the training pictures at random, and their labels with them.")
+@click.option(
+    "--loss",
+    type=click.Choice(list(dict.fromkeys(name for kind in tasks.TASKS.values() for name in kind.losses))),
+    help="cross_entropy (classify, segment), l1, mse, huber (regress, inpaint) or berhu (regress); "
+    "the first of the task by default.",
+)
+@click.option(
+    "--class-weights",
+    type=click.Choice(["none", "balanced"]),
+    default="none",
+    show_default=True,
+    help="balanced: rare classes count as much as frequent ones (classify, segment).",
+)
+@click.option(
+    "--ignore-label",
+    type=float,
+    help="Label that means no class (segment; 255 by default) or a missing value, as stored (regress).",
+)
+@click.option(
+    "--label-scale",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Values are what the label files hold times this, e.g. 0.001 from mm to m (regress).",
+)
+@click.option(
+    "--holes", type=click.Choice(HOLES), default="mixed", show_default=True, help="Shape of the holes (inpaint)."
+)
 @click.option(
     "--validation",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -109,39 +155,39 @@ def command(ctx: click.Context, resume: Path | None, **options: Any) -> None:
     train(resume, **options)
 
 
-def train(resume: Path | None, data: str, method: str, height: int, width: int, seed: int, **options: Any) -> None:
+def train(resume: Path | None, data: str, task: str, **options: Any) -> None:
     """Run the command on its options."""
+    kind = TASKS[task]
+    kind.check(options)
     out = resume or options["out"] or o.new_run("train")
-    grid = sc.grids.Equirect(height)
-    training, validation = (
-        o.open_data(data, grid, part, validation=options["validation"], seed=seed) for part in ("train", "validation")
-    )
-    classes = list(training.classes)
-    model = sc.models.classifier(method, o.channels_of(training), len(classes), grid, width=width, rng=seed)
-    click.echo(
-        f"{len(training)} pictures to train on and {len(validation)} to validate on, {len(classes)} classes, "
-        f"{grid!r}; {method}, {model.parameter_count:,} parameters"
-    )
+    grid = sc.grids.Equirect(options["height"])
     source = data if data == "digits" else str(Path(data).resolve())
-    config = {"data": source, "method": method, "height": height, "width": width, "seed": seed, **options}
-    schedule, augment = options["schedule"], options["augment"]
+    config = options | {"data": source, "task": task, "model": options["model"] or kind.models[0]}
+    training, validation = (kind.open(data, grid, part, config) for part in ("train", "validation"))
+    config |= kind.learned(training, config) | {"out": None, "threads": None}
+    model = kind.build(config, training)
+    click.echo(
+        f"{len(training)} pictures to train on and {len(validation)} to validate on{kind.describe(training)}, "
+        f"{grid!r}; {config['model']}, {config['method']}, {model.parameter_count:,} parameters"
+    )
+    schedule = options["schedule"]
     history = sc.training.fit(
         model,
         training,
         validation=validation,
+        task=kind.task(config, grid),
         optimizer=options["optimizer"],
         schedule=None if schedule == "none" else schedule,
-        augment=None if augment == "none" else RotateAugment(grid, augment),
-        **{name: options[name] for name in ("epochs", "batch_size", "lr", "clip_norm", "patience")},
-        seed=seed,
+        augment=kind.augment(grid, config),
+        **{name: options[name] for name in ("epochs", "batch_size", "lr", "clip_norm", "patience", "seed")},
         out=out,
-        config=config | {"out": None, "threads": None, "classes": classes},
+        config=config,
         resume=resume is not None,
     )
     best = history.rows[history.best_epoch - 1]
+    scores = ", ".join(f"{name.replace('_', ' ')} {best[f'val_{name}']:.4g}" for name in ("loss", *history.metrics))
     click.echo(
-        f"\nBest epoch {history.best_epoch} of {history.epochs}: validation loss {best['val_loss']:.4f}, "
-        f"accuracy {best['val_accuracy']:.1%}.\n"
+        f"\nBest epoch {history.best_epoch} of {history.epochs}, in validation: {scores}.\n"
         f"Wrote {out}: config.toml, log.csv, curves.png, best.safetensors, last.safetensors.\n"
         f"Next: spherecnn evaluate {out}"
     )

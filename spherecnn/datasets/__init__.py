@@ -1,12 +1,15 @@
 """Data on the sphere.
 
-A data set has ``len(data)``, ``data.batch(indices) -> (x, y)`` with x ``(n, *grid.shape, C)`` float32 and
-y (n,) int64, the names ``data.classes`` and ``data.grid``.
+A data set has ``len(data)``, ``data.batch(indices) -> (x, y)`` with x ``(n, *grid.shape, C)`` float32, the names
+``data.classes`` and ``data.grid``. y is a class (n,) int64 for each picture, or for each pixel a class
+``(n, *grid.shape)`` int64 or values ``(n, *grid.shape, C)`` float32, NaN where missing.
 """
 
 from spherecnn.datasets.digits import digits
 from spherecnn.datasets.folder import PanoramaFolder, panoramas, read_panorama
 from spherecnn.datasets.idx import mnist, read_idx
+from spherecnn.datasets.inpainting import Holes, Inpainting, NewHoles, hide, inpainting
+from spherecnn.datasets.paired import PairedFolder, paired, read_labels
 from spherecnn.datasets.planar import PlanarDataset
 from spherecnn.datasets.project import project_planar
 from spherecnn.datasets.split import stratified_split
@@ -21,17 +24,25 @@ from spherecnn.datasets.transforms import (
 
 __all__ = [
     "Compose",
+    "Holes",
+    "Inpainting",
+    "NewHoles",
+    "PairedFolder",
     "PanoramaFolder",
     "Photometric",
     "PlanarDataset",
     "RotateAugment",
     "digits",
+    "hide",
+    "inpainting",
     "looking_at",
     "mnist",
+    "paired",
     "panoramas",
     "project_planar",
     "random_rotation",
     "read_idx",
+    "read_labels",
     "read_panorama",
     "rotate",
     "stratified_split",

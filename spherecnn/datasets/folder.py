@@ -45,15 +45,20 @@ def read_panorama(path: str | os.PathLike[str]) -> np.ndarray:
     InputError
         If the file is missing, truncated, damaged or no picture.
     """
+    picture = decode(path)
+    if picture.mode.startswith("I"):
+        grey = np.asarray(picture).astype(np.uint16)
+        return np.repeat(grey[..., None], 3, axis=-1)
+    return np.asarray(picture.convert("RGB"))
+
+
+def decode(path: str | os.PathLike[str], kinds: str = "JPEG or PNG") -> Image.Image:
+    """Read a whole picture file, turned as its EXIF orientation says, in the mode that it has."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as opened:
-                picture = ImageOps.exif_transpose(opened)
-        if picture.mode.startswith("I"):
-            grey = np.asarray(picture).astype(np.uint16)
-            return np.repeat(grey[..., None], 3, axis=-1)
-        return np.asarray(picture.convert("RGB"))
+                return ImageOps.exif_transpose(opened)
     except (
         OSError,
         SyntaxError,
@@ -64,7 +69,7 @@ def read_panorama(path: str | os.PathLike[str]) -> np.ndarray:
     ) as error:
         reason = (getattr(error, "strerror", None) or str(error).replace(str(path), "it")).rstrip(".")
         raise InputError(
-            f"{path} cannot be read as a picture ({reason}); expected a whole JPEG or PNG: replace or remove it."
+            f"{path} cannot be read as a picture ({reason}); expected a whole {kinds}: replace or remove it."
         ) from error
 
 
@@ -114,9 +119,7 @@ def panoramas(
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        found = sorted(
-            p for p in (root / name).iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
-        )
+        found = pictures_in(root / name)
         if not found:
             raise InputError(
                 f"{root / name} has no pictures ({', '.join(SUFFIXES)}); "
@@ -131,6 +134,11 @@ def panoramas(
             f"the {split} part of {root} is empty with a share of {validation}; expected pictures: change the share."
         )
     return PanoramaFolder([files[i] for i in pick], np.array(labels)[pick], classes, grid)
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """JPEG and PNG files in a folder, by name."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
 
 
 class PanoramaFolder:
@@ -156,6 +164,7 @@ class PanoramaFolder:
         self.files, self.labels = list(files), np.asarray(labels, np.int64)
         self.classes, self.grid = list(classes), grid
         self._kept: dict[int, np.ndarray] = {}
+        self._sizes: dict[int, tuple[int, int]] = {}
         self._stretched = False
 
     def __len__(self) -> int:
@@ -166,15 +175,23 @@ class PanoramaFolder:
         return np.stack([self._panorama(int(i)) for i in indices]), self.labels[indices]
 
     def load(self, progress: bool = True) -> PanoramaFolder:
-        """Read all pictures now, with a progress bar; return the data set."""
-        for i in tqdm(range(len(self)), desc="reading pictures", unit="file", leave=False, disable=not progress):
+        """Read all pictures now, with a progress bar on a terminal; return the data set."""
+        for i in tqdm(
+            range(len(self)), desc="reading pictures", unit="file", leave=False, disable=None if progress else True
+        ):
             self._panorama(i)
         return self
+
+    def size(self, i: int) -> tuple[int, int]:
+        """Rows and columns of the file of picture i."""
+        self._panorama(i)
+        return self._sizes[i]
 
     def _panorama(self, i: int) -> np.ndarray:
         if i not in self._kept:
             pixels = read_panorama(self.files[i])
             self._note_shape(self.files[i], pixels)
+            self._sizes[i] = pixels.shape[0], pixels.shape[1]
             white = np.float32(np.iinfo(pixels.dtype).max)
             self._kept[i] = np.minimum(fit_to_grid(pixels, self.grid) / white, np.float32(1))
         return self._kept[i]

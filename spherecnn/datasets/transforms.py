@@ -13,6 +13,7 @@ from spherecnn.grids.resample import nearest_sites
 from spherecnn.kernels.sample import sample_equirect
 
 Transform = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
+Turn = Callable[[np.ndarray, str], np.ndarray]
 KINDS = ("none", "yaw", "so3")
 
 
@@ -118,11 +119,12 @@ def rotate(images: np.ndarray, rotations: Rotation, grid: Grid, method: str = "b
 
 
 class RotateAugment:
-    """Rotate each image of a training batch at random.
+    """Rotate each image of a training batch at random, and what is known of its pixels with it.
 
     ``"yaw"`` turns by a random number of whole columns, which loses nothing; ``"so3"`` draws from all
     rotations. Targets on the grid, (N, H, W) or (N, H, W, K), turn with their image, integers by the nearest
-    pixel; one target for each image stays.
+    pixel; one target for each image stays. NaN marks a missing value: a turned value is the mean of those that
+    are there, and is NaN where these make up less than half.
 
     Parameters
     ----------
@@ -130,6 +132,8 @@ class RotateAugment:
         Grid of the images.
     kind : {"so3", "yaw", "none"}
         Which rotations to draw.
+    values : {"bilinear", "nearest"}
+        How targets that are floats are read.
 
     Examples
     --------
@@ -139,27 +143,35 @@ class RotateAugment:
     ((2, 4, 8, 1), array([0, 1]))
     """
 
-    def __init__(self, grid: Grid, kind: str = "so3"):
+    def __init__(self, grid: Grid, kind: str = "so3", values: str = "bilinear"):
         check_choice("kind", kind, KINDS)
-        self.grid, self.kind = _equirect(grid), kind
+        check_choice("values", values, ("bilinear", "nearest"))
+        self.grid, self.kind, self.values = _equirect(grid), kind, values
 
     def __call__(self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         if self.kind == "none":
             return x, y
         turn = self._draw_yaw(rng, len(x)) if self.kind == "yaw" else self._draw_so3(rng, len(x))
-        return turn(x), turn(y) if y.shape[1:3] == self.grid.shape else y
+        return turn(x, "bilinear"), turn(y, self.values) if y.shape[1:3] == self.grid.shape else y
 
-    def _draw_yaw(self, rng: np.random.Generator, count: int) -> Callable[[np.ndarray], np.ndarray]:
+    def _draw_yaw(self, rng: np.random.Generator, count: int) -> Turn:
         columns = rng.integers(self.grid.width, size=count)
-        return lambda maps: np.stack([np.roll(m, k, axis=1) for m, k in zip(maps, columns, strict=True)])
+        return lambda maps, how: np.stack([np.roll(m, k, axis=1) for m, k in zip(maps, columns, strict=True)])
 
-    def _draw_so3(self, rng: np.random.Generator, count: int) -> Callable[[np.ndarray], np.ndarray]:
+    def _draw_so3(self, rng: np.random.Generator, count: int) -> Turn:
         turns = random_rotation(rng, "so3", count)
 
-        def turn(maps: np.ndarray) -> np.ndarray:
-            method = "nearest" if maps.dtype.kind in "iub" else "bilinear"
+        def turn(maps: np.ndarray, how: str) -> np.ndarray:
             channels = maps if maps.ndim == 4 else maps[..., None]
-            return rotate(channels, turns, self.grid, method).reshape(maps.shape)
+            if maps.dtype.kind in "iub" or how == "nearest":
+                return rotate(channels, turns, self.grid, "nearest").reshape(maps.shape)
+            there = np.isfinite(channels)
+            if there.all():
+                return rotate(channels, turns, self.grid).reshape(maps.shape)
+            share = rotate(there.astype(maps.dtype), turns, self.grid)
+            total = rotate(np.where(there, channels, 0), turns, self.grid)
+            kept = share >= 0.5
+            return np.where(kept, total / np.where(kept, share, 1), np.nan).astype(maps.dtype).reshape(maps.shape)
 
         return turn
 

@@ -117,6 +117,27 @@ def _huber(x, target, delta):
 
 
 @op
+def berhu_loss(x: Array, target: Array, weight: Array | None = None, threshold: float = 1.0, /) -> Loss:
+    """d = |x - target| up to the threshold c, (d^2 + c^2) / (2 c) beyond. `weight` broadcasts to the shape of x.
+
+    Source: Laina et al., "Deeper depth prediction with fully convolutional residual networks", 3DV 2016, section 3.2.
+    """
+    off = x - target
+    size = np.abs(off)
+    beyond = size > threshold
+    loss = np.where(beyond, (off**2 + threshold**2) / (2 * threshold), size)
+    return _weighted(loss, np.where(beyond, off / threshold, np.sign(off)), weight, x)
+
+
+@per_element(berhu_loss)
+def _berhu(x, target, threshold):
+    off = x - target
+    beyond = abs(off) > threshold
+    half = threshold + threshold
+    return ((off * off + threshold * threshold) / half, off / threshold) if beyond else (abs(off), np.sign(off))
+
+
+@op
 def binary_cross_entropy_with_logits(
     x: Array, target: Array, weight: Array | None = None, pos_weight: float = 1.0, /
 ) -> Loss:

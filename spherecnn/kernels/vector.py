@@ -158,11 +158,19 @@ class Emitter:
         negative = self.b.icmp_signed("<", offset, ir.Constant(I64, 0))
         return self.b.select(negative, zero, self.at(array, offset))
 
-    def repeat(self, count: Any, carried: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
-        """Emit ``for i in range(count): carried = body(i, carried)`` for count >= 1; return the last `carried`."""
+    def repeat(
+        self, count: Any, carried: list[Any], body: Callable[[Any, list[Any]], list[Any]], always: bool = True
+    ) -> list[Any]:
+        """Emit ``for i in range(count): carried = body(i, carried)``; return the last `carried`.
+
+        With `always` the count is known to be at least 1.
+        """
         entry = self.b.block
         loop, done = self.b.append_basic_block("loop"), self.b.append_basic_block("done")
-        self.b.branch(loop)
+        if always:
+            self.b.branch(loop)
+        else:
+            self.b.cbranch(self.b.icmp_signed(">", count, ir.Constant(I64, 0)), loop, done)
         self.b.position_at_end(loop)
         i = self.b.phi(I64)
         i.add_incoming(ir.Constant(I64, 0), entry)
@@ -179,7 +187,15 @@ class Emitter:
             phi.add_incoming(result, end)
         self.b.cbranch(self.b.icmp_signed("<", following, count), loop, done)
         self.b.position_at_end(done)
-        return results
+        if always:
+            return results
+        merged = []
+        for value, result in zip(carried, results, strict=True):
+            phi = self.b.phi(value.type)
+            phi.add_incoming(value, entry)
+            phi.add_incoming(result, end)
+            merged.append(phi)
+        return merged
 
 
 def mix_tile(vectors: int, sites: int) -> Any:
@@ -360,6 +376,54 @@ def depthwise_tile(vectors: int, sites: int, stream: bool = False) -> Any:
         return VOID(source, INT, weights, INT, sink), codegen
 
     return depthwise
+
+
+def weighted_tile(vectors: int, stream: bool = False) -> Any:
+    """Return the intrinsic of a sparse matrix times rows of an array, a few vectors of elements at a time.
+
+    ``weighted(entries, p0, n, x, x0, step, y, y0, blocks)`` computes, for p < n and k < blocks * vectors * lanes,
+
+        y[y0 + p * step + k] = sum over first[p0 + p] <= j < first[p0 + p + 1] of
+            entries.data[j] * x[x0 + entries.index[j] * step + k]
+
+    n and blocks are at least 1. With `stream` it stores past the caches, and every row of y must be aligned to a
+    vector.
+    """
+
+    @intrinsic
+    def weighted(typing, entries, p0, n, x, x0, step, y, y0, blocks):
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            e = Emitter(context, builder, signature, args)
+            data, index, first = e.fields(0)
+            x, step, y, blocks = e.at(e.data(3), args[4]), args[5], e.at(e.data(6), args[7]), args[8]
+            first, at = e.at(first, args[1]), [v * e.lanes for v in range(vectors)]
+
+            def row(p: Any, _: list[Any]) -> list[Any]:
+                begin = e.index(e.at(first, p))
+                count = e.b.sub(e.index(e.at(first, p, 1)), begin)
+                weights, sources, out = e.at(data, begin), e.at(index, begin), e.at(y, e.b.mul(p, step))
+
+                def block(i: Any, _: list[Any]) -> list[Any]:
+                    k = e.b.mul(i, ir.Constant(I64, vectors * e.lanes))
+
+                    def entry(j: Any, sums: list[Any]) -> list[Any]:
+                        source = e.at(x, e.b.mul(e.index(e.at(sources, j)), step), k)
+                        weight = e.broadcast(e.at(weights, j))
+                        return [e.fma(weight, e.load(e.at(source, v)), s) for v, s in zip(at, sums, strict=True)]
+
+                    sums = e.repeat(count, [e.zero] * vectors, entry, always=False)
+                    for v, total in zip(at, sums, strict=True):
+                        (e.stream if stream else e.store)(total, e.at(out, k, v))
+                    return []
+
+                return e.repeat(blocks, [], block)
+
+            e.repeat(args[2], [], row)
+            return context.get_dummy_value()
+
+        return VOID(entries, INT, INT, x, INT, INT, y, INT, INT), codegen
+
+    return weighted
 
 
 def depthwise_outer_tile(slots: int) -> Any:

@@ -9,7 +9,10 @@ from spherecnn.layers.linear import Linear
 from spherecnn.layers.norm import BatchNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from spherecnn.layers.registry import METHODS, Method, method, register
+from spherecnn.layers.resize import Downsample, Upsample
 from spherecnn.layers.shape import Flatten
+from spherecnn.layers.transpose import CircularConvTranspose2d, ConvTranspose2d
+from spherecnn.layers.unpool import MaxUnpool2d
 
 __all__ = [
     "ELU",
@@ -19,10 +22,13 @@ __all__ = [
     "AvgPool2d",
     "BatchNorm",
     "CircularConv2d",
+    "CircularConvTranspose2d",
     "Composite",
     "Concat",
     "Conv2d",
+    "ConvTranspose2d",
     "CoordConv2d",
+    "Downsample",
     "Dropout",
     "Flatten",
     "GlobalAvgPool",
@@ -31,6 +37,7 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "MaxPool2d",
+    "MaxUnpool2d",
     "Method",
     "Param",
     "ReLU",
@@ -39,6 +46,7 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Tanh",
+    "Upsample",
     "method",
     "register",
 ]

@@ -1,16 +1,21 @@
-"""Stencils: which input sites feed each output site. Integers only, built once from a grid."""
+"""Stencils: which input sites feed each output site, built once from a grid: integers, or a sparse matrix."""
 
 from spherecnn.stencils.base import Segment, Stencil
 from spherecnn.stencils.planar import PADDING_MODES, Axis, axis, output_size, pointwise, product, window
+from spherecnn.stencils.resize import RESIZE_MODES, RESIZE_PADDING_MODES, check_resize, resize
 
 __all__ = [
     "PADDING_MODES",
+    "RESIZE_MODES",
+    "RESIZE_PADDING_MODES",
     "Axis",
     "Segment",
     "Stencil",
     "axis",
+    "check_resize",
     "output_size",
     "pointwise",
     "product",
+    "resize",
     "window",
 ]

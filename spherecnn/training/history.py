@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from dataclasses import dataclass, field
 from typing import Any
-
-COLUMNS = ("epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")
 
 
 @dataclass
@@ -17,13 +16,17 @@ class History:
     Attributes
     ----------
     rows : list of dict
-        One row an epoch, with the keys of `COLUMNS`; None where there is no such number.
+        One row an epoch, with the keys of `columns`; None where there is no such number.
     best : float or None
-        Lowest validation loss, or training loss without validation.
+        Best value of the criterion, in validation, or in training without validation.
     best_epoch : int
         Its epoch, counted from 1.
     stopped_early : bool
         True when `patience` ended the run.
+    metrics : list of str
+        The scores beside the loss.
+    criterion, goal : str
+        What decides which epoch is the best: "loss" or a score, the least ("min") or the greatest ("max").
 
     Examples
     --------
@@ -38,15 +41,33 @@ class History:
     best: float | None = None
     best_epoch: int = 0
     stopped_early: bool = False
+    metrics: list[str] = field(default_factory=lambda: ["accuracy"])
+    criterion: str = "loss"
+    goal: str = "min"
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the numbers of an epoch."""
+        scores = ["loss", *self.metrics]
+        return ["epoch", "lr", *(f"{part}_{name}" for part in ("train", "val") for name in scores), "seconds"]
 
     def add(self, row: dict[str, Any]) -> bool:
         """Append an epoch; return whether it is the best so far."""
-        self.rows.append({name: row.get(name) for name in COLUMNS})
-        loss = row["train_loss"] if row.get("val_loss") is None else row["val_loss"]
-        if self.best is not None and loss >= self.best:
+        self.rows.append({name: row.get(name) for name in self.columns})
+        value = row.get(f"val_{self.criterion}")
+        if row.get("val_loss") is None:
+            value = row.get(f"train_{self.criterion}")
+        if self.best_epoch and not self._better(value):
             return False
-        self.best, self.best_epoch = loss, row["epoch"]
+        self.best, self.best_epoch = value, row["epoch"]
         return True
+
+    def _better(self, value: float | None) -> bool:
+        if value is None or math.isnan(value):
+            return False
+        if self.best is None or math.isnan(self.best):
+            return True
+        return value < self.best if self.goal == "min" else value > self.best
 
     @property
     def epochs(self) -> int:
@@ -59,7 +80,7 @@ class History:
     def to_csv(self) -> str:
         """Return the rows as CSV text; numbers are written so that they read back exactly."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
         return text.getvalue()

@@ -26,11 +26,11 @@ from spherecnn.training.checkpoint import (
 )
 from spherecnn.training.config import save_config
 from spherecnn.training.data import Dataset, batches
-from spherecnn.training.evaluation import LossFunction, Tally, as_input, evaluate, make_loss
+from spherecnn.training.evaluation import as_input, evaluate
 from spherecnn.training.history import History
-from spherecnn.training.losses import CrossEntropyLoss
 from spherecnn.training.optim import OPTIMIZERS, Optimizer, clip_grad_norm
 from spherecnn.training.schedule import SCHEDULES, CosineLR, ReduceOnPlateau, Schedule, StepLR
+from spherecnn.training.task import LossFunction, Tally, Task, make_task
 
 Augment = Callable[[Array, Array, np.random.Generator], tuple[Array, Array]]
 
@@ -44,7 +44,8 @@ def fit(
     data: Dataset,
     *,
     validation: Dataset | None = None,
-    loss: str | LossFunction = "cross_entropy",
+    task: str | Task | None = None,
+    loss: str | LossFunction | None = None,
     optimizer: str | Optimizer | None = None,
     schedule: str | Schedule | None = None,
     epochs: int = 10,
@@ -69,9 +70,14 @@ def fit(
     model : Layer
     data, validation : Dataset
         What to train on, and what to measure at the end of each epoch.
-    loss : str or callable
-        A name of `LOSSES`, or ``loss(y, target) -> (value, dy)``. By name, outputs on the sites of
-        ``model.grid`` are weighted by the grid's area.
+    task : str or Task, optional
+        What to learn: a name of `TASKS` ("classify", "segment", "regress", "inpaint") or a task. It brings the
+        loss, the scores of the log and what decides which epoch is the best. By name, outputs on the sites of
+        ``model.grid`` are weighted by the grid's area. Without it, the loss decides: classes for the
+        cross-entropy, and no scores for others.
+    loss : str or callable, optional
+        A name of `LOSSES`, or ``loss(y, target) -> (value, dy)``; that of the task by default, the
+        cross-entropy without a task.
     optimizer : str or Optimizer, optional
         A name of `OPTIMIZERS` (with `lr` and defaults) or an optimizer; Adam by default.
     schedule : str or Schedule, optional
@@ -84,7 +90,8 @@ def fit(
     augment : callable, optional
         ``augment(x, y, rng) -> (x, y)`` on every training batch.
     patience : int, optional
-        Stop when the validation loss (training loss without validation) has not fallen for this many epochs.
+        Stop when the loss, or the score that decides for this task, has not improved for this many epochs; in
+        validation, or in training without validation.
     seed : int
         Seeds the order of the samples and the augmentation.
     out : path, optional
@@ -125,8 +132,10 @@ def fit(
         check_at_least("patience", patience, 1)
     if clip_norm is not None and not clip_norm > 0:
         raise InputError(f"clip_norm is {clip_norm}; expected a number above 0: change it, or leave it out.")
+    made_task = make_task(task, loss, model, data)
     settings = {
-        "loss": _name(loss),
+        "task": made_task.name,
+        "loss": loss if isinstance(loss, str) else _name(made_task.loss),
         "optimizer": _name(optimizer) or "adam",
         "schedule": _name(schedule),
         "epochs": epochs,
@@ -142,7 +151,7 @@ def fit(
         model=model,
         data=data,
         validation=validation,
-        loss=make_loss(loss, model, data),
+        task=made_task,
         optimizer=made,
         schedule=_make_schedule(schedule, made, epochs),
         epochs=epochs,
@@ -154,6 +163,7 @@ def fit(
         augmentation=augmentation,
         out=None if out is None else Path(out),
         progress=progress,
+        history=History(metrics=list(made_task.metrics), criterion=made_task.criterion, goal=made_task.goal),
     )
     run.open_folder(
         config or {"training": settings, "model": getattr(model, "config", None)},
@@ -171,7 +181,7 @@ class _Run:
     model: Layer
     data: Dataset
     validation: Dataset | None
-    loss: LossFunction
+    task: Task
     optimizer: Optimizer
     schedule: Schedule | None
     epochs: int
@@ -183,7 +193,7 @@ class _Run:
     augmentation: np.random.Generator
     out: Path | None
     progress: bool
-    history: History = dataclasses.field(default_factory=History)
+    history: History
     saved: int = 0
 
     def train(self) -> None:
@@ -203,11 +213,19 @@ class _Run:
 
     def run_epoch(self, epoch: int) -> None:
         start, lr = time.perf_counter(), self.optimizer.lr
-        trained = self.train_epoch(epoch)
-        row = {"epoch": epoch, "lr": lr, "train_loss": trained.loss, "train_accuracy": trained.accuracy}
+        names = self.task.metrics
+        trained = self.train_epoch(epoch).results(names)
+        row = {"epoch": epoch, "lr": lr} | {f"train_{name}": value for name, value in trained.items()}
         if self.validation is not None:
-            measured = evaluate(self.model, self.validation, loss=self.loss, batch_size=self.batch_size)
-            row |= {"val_loss": measured["loss"], "val_accuracy": measured.get("accuracy")}
+            measured = evaluate(
+                self.model,
+                self.validation,
+                task=self.task,
+                batch_size=self.batch_size,
+                metrics=names,
+                progress=self.progress,
+            )
+            row |= {f"val_{name}": value for name, value in measured.items()}
             self.check_finite(measured["loss"], "validation loss", epoch)
         for name, param in self.model.named_params().items():
             self.check_finite(param.value, name, epoch)
@@ -218,10 +236,10 @@ class _Run:
         if self.out is not None:
             self.save(best)
         if self.progress:
-            tqdm.write(_line(row, self.epochs), file=sys.stderr)
+            tqdm.write(self.line(row), file=sys.stderr)
 
     def train_epoch(self, epoch: int) -> Tally:
-        tally = Tally(self.loss, classes=isinstance(self.loss, CrossEntropyLoss))
+        tally = Tally(self.task)
         order: Iterable[Array] = batches(len(self.data), self.batch_size, self.order)
         total = math.ceil(len(self.data) / self.batch_size)
         with tqdm(
@@ -237,7 +255,7 @@ class _Run:
         if self.augment is not None:
             x, target = self.augment(x, target, self.augmentation)
         y, backward = self.model.forward(as_input(self.model, x), train=True)
-        value, dy = self.loss(y, target)
+        value, dy = self.task.measure(y, target)
         self.check_finite(value, "loss", epoch, step)
         self.optimizer.zero_grad()
         backward(dy, inputs=False)
@@ -284,6 +302,7 @@ class _Run:
     def save(self, best: bool) -> None:
         assert self.out is not None
         header = {
+            "task": self.task.name,
             "epoch": self.history.epochs,
             "step": self.history.epochs * math.ceil(len(self.data) / self.batch_size),
             "optimizer": _kind(self.optimizer),
@@ -309,14 +328,26 @@ class _Run:
                 f"{path} has optimizer and schedule {saved}; expected {given}, those of this call: "
                 "resume with the settings of the run."
             )
+        if header.get("task", self.task.name) != self.task.name:
+            raise InputError(
+                f"{path} is of the task {header['task']!r}; expected {self.task.name!r}, that of this call: "
+                "resume with the task of the run."
+            )
         restore_model(self.model, header, arrays)
         self.optimizer.load_state(state)
         if self.schedule is not None:
             self.schedule.load_state(header["schedule_state"])
         set_random_state(self.order, header["order"])
         set_random_state(self.augmentation, header["augmentation"])
-        self.history = History(**header["history"])
+        kept = {name: header["history"][name] for name in ("rows", "best", "best_epoch", "stopped_early")}
+        self.history = dataclasses.replace(self.history, **kept)
         self.saved = self.history.epochs
+
+    def line(self, row: dict[str, Any]) -> str:
+        """One line about an epoch."""
+        names = [name for name in self.history.columns[2:-1] if row.get(name) is not None]
+        parts = [f"{name.replace('_', ' ')} {row[name]:.4f}" for name in names]
+        return f"epoch {row['epoch']}/{self.epochs}: {', '.join(parts)}, {row['seconds']:.1f} s"
 
     def draw(self) -> None:
         if self.out is not None and self.history.rows:
@@ -352,9 +383,3 @@ def _name(choice: Any) -> str | None:
 
 def _kind(part: object) -> str | None:
     return None if part is None else type(part).__name__
-
-
-def _line(row: dict[str, Any], epochs: int) -> str:
-    names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
-    parts = [f"{name.replace('_', ' ')} {row[name]:.4f}" for name in names if row.get(name) is not None]
-    return f"epoch {row['epoch']}/{epochs}: {', '.join(parts)}, {row['seconds']:.1f} s"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spherecnn.errors import InputError
+from spherecnn.errors import InputError, check_choice
 from spherecnn.kernels import loss as kernels
 from spherecnn.layers.base import Array
 from spherecnn.training.metrics import site_weights
@@ -100,23 +100,53 @@ class CrossEntropyLoss(Loss):
 
 
 class _ElementLoss(Loss):
-    """The mean of an error of each element of y and a target of the same shape."""
+    """The mean of an error of each element of y and a target of the same shape.
+
+    Elements whose target is NaN or infinite are missing: they do not count and get no gradient. `mask`, which
+    broadcasts to y, weighs the elements further; 0 leaves one out. Where nothing counts, loss and gradient are 0.
+    """
 
     kernel = kernels.mse_loss
     options: tuple[float, ...] = ()
 
-    def __call__(self, y: Array, target: Array) -> tuple[float, Array]:
-        total = self.count(y, target)
-        each = site_weights(self.area, y.shape[:-1])[..., None] / total
-        return self.kernel(y, target, each, *self.options)
+    def __call__(self, y: Array, target: Array, mask: Array | None = None) -> tuple[float, Array]:
+        each, kept, total = self.weights(y, target, mask)
+        return self.kernel(y, kept, each / (total or 1.0), *self.options_of(y, kept, each))
 
-    def count(self, y: Array, target: Array) -> float:
+    def count(self, y: Array, target: Array, mask: Array | None = None) -> float:
+        return self.weights(y, target, mask)[2]
+
+    def options_of(self, y: Array, target: Array, each: Array) -> tuple[float, ...]:
+        """Further arguments of the kernel for this batch."""
+        return self.options
+
+    def weights(self, y: Array, target: Array, mask: Array | None) -> tuple[Array, Array, float]:
+        """Weights that broadcast to y, the target with 0 where it does not count, and the sum of the weights."""
         if target.shape != y.shape:
             raise InputError(
                 f"targets have shape {target.shape}; expected {y.shape}, that of the output: reshape them."
             )
-        sites = site_weights(self.area, y.shape[:-1])
-        return float(sites.sum()) * y.size / sites.size
+        each = site_weights(self.area, y.shape[:-1])[..., None]
+        if mask is not None:
+            each = each * _mask(mask, y.shape)
+        finite = np.isfinite(target)
+        if not finite.all():
+            target, each = np.where(finite, target, 0), each * finite
+        return each, target, float(each.sum()) * y.size / each.size
+
+
+def _mask(mask: Array, shape: tuple[int, ...]) -> Array:
+    """A mask as weights that broadcast to a shape, finite and at least 0."""
+    mask = np.asarray(mask, np.float64)
+    if mask.ndim == len(shape) - 1:
+        mask = mask[..., None]
+    fits = mask.ndim == len(shape) and all(m in (1, n) for m, n in zip(mask.shape, shape, strict=True))
+    if not fits or not (np.isfinite(mask) & (mask >= 0)).all():
+        raise InputError(
+            f"the mask has shape {mask.shape}; expected one that broadcasts to {shape}, with weights of at least 0: "
+            "give 1 where an element counts and 0 where it does not."
+        )
+    return np.broadcast_to(mask, (*shape[:-1], mask.shape[-1]))
 
 
 class MSELoss(_ElementLoss):
@@ -168,6 +198,39 @@ class HuberLoss(_ElementLoss):
         self.options = (delta,)
 
 
+class BerHuLoss(_ElementLoss):
+    r"""Reverse Huber: :math:`d = |y - t|` up to c, :math:`(d^2 + c^2) / (2c)` beyond; large errors count more.
+
+    c is a share of the largest error of the batch; it is held constant in the gradient.
+
+    Source: Laina et al., 3DV 2016, section 3.2, where c is a fifth of the largest error.
+
+    Parameters
+    ----------
+    share : float
+        c over the largest error, above 0 and at most 1.
+    area : ndarray (P,), optional
+        As in `Loss`.
+
+    Examples
+    --------
+    >>> BerHuLoss()(np.array([[5.0, 0.5]]), np.zeros((1, 2)))
+    (6.75, array([[2.5, 0.5]]))
+    """
+
+    kernel = kernels.berhu_loss
+
+    def __init__(self, share: float = 0.2, area: Array | None = None):
+        super().__init__(area)
+        if not 0 < share <= 1:
+            raise InputError(f"share is {share}; expected a number above 0 and at most 1: change it.")
+        self.share = share
+
+    def options_of(self, y: Array, target: Array, each: Array) -> tuple[float, ...]:
+        largest = float(np.max(np.abs(y - target), initial=0.0, where=np.broadcast_to(each > 0, y.shape)))
+        return (self.share * largest or 1.0,)
+
+
 class BCEWithLogitsLoss(_ElementLoss):
     r"""Mean binary cross-entropy of scores y and targets t in [0, 1].
 
@@ -185,10 +248,74 @@ class BCEWithLogitsLoss(_ElementLoss):
     kernel = kernels.binary_cross_entropy_with_logits
 
 
+class InpaintLoss(Loss):
+    r"""Reconstruction error over the whole picture, in which the holes weigh more.
+
+    .. math:: L = \sum_i a_i w_i e_i \Big/ \sum_i a_i w_i,\qquad w_i = h \text{ in a hole and } v \text{ elsewhere}
+
+    The target (N, H, W, C + 1) is the whole picture and, as last channel, the holes: above 0 in a hole.
+
+    Source: Liu et al., ECCV 2018, section 3.3, with h = 6 and v = 1; they divide by the number of all pixels.
+
+    Parameters
+    ----------
+    loss : {"l1", "mse", "huber"}
+        The error e.
+    hole, valid : float
+        The weights h, above 0, and v, at least 0.
+    area : ndarray (P,), optional
+        As in `Loss`.
+
+    Raises
+    ------
+    InputError
+        If shapes do not fit or a setting is out of range.
+
+    Examples
+    --------
+    >>> target = np.array([[[1.0, 1.0], [0.0, 0.0]]])  # a hole, then a pixel that is known
+    >>> InpaintLoss()(np.zeros((1, 2, 1)), target)[0].__round__(4)
+    0.8571
+    """
+
+    def __init__(self, loss: str = "l1", hole: float = 6.0, valid: float = 1.0, area: Array | None = None):
+        super().__init__(area)
+        check_choice("loss", loss, INPAINT_LOSSES)
+        if not (hole > 0 and valid >= 0):
+            raise InputError(
+                f"hole is {hole} and valid is {valid}; expected a weight above 0 and one of at least 0: change them."
+            )
+        self.hole, self.valid = hole, valid
+        self.error = LOSSES[loss](area=area)
+
+    def __call__(self, y: Array, target: Array) -> tuple[float, Array]:
+        picture, holes = split_holes(y, target)
+        return self.error(y, picture, self._weigh(holes))  # type: ignore[call-arg]
+
+    def count(self, y: Array, target: Array) -> float:
+        picture, holes = split_holes(y, target)
+        return self.error.count(y, picture, self._weigh(holes))  # type: ignore[call-arg]
+
+    def _weigh(self, holes: Array) -> Array:
+        return np.where(holes, self.hole, self.valid)
+
+
+def split_holes(y: Array, target: Array) -> tuple[Array, Array]:
+    """Part an inpainting target for the output y: the picture, of the shape of y, and the holes (..., 1) bool."""
+    if target.shape != (*y.shape[:-1], y.shape[-1] + 1):
+        raise InputError(
+            f"targets have shape {target.shape} for outputs {y.shape}; expected one channel more, the holes: "
+            "give the picture and its mask side by side."
+        )
+    return np.ascontiguousarray(target[..., :-1]), target[..., -1:] > 0
+
+
+INPAINT_LOSSES = ("l1", "mse", "huber")
 LOSSES: dict[str, type[Loss]] = {
     "cross_entropy": CrossEntropyLoss,
     "mse": MSELoss,
     "l1": L1Loss,
     "huber": HuberLoss,
+    "berhu": BerHuLoss,
     "bce": BCEWithLogitsLoss,
 }

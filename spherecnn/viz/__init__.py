@@ -5,5 +5,20 @@ from spherecnn.viz.curves import curves, curves_png
 from spherecnn.viz.equirect import panel
 from spherecnn.viz.figure import save
 from spherecnn.viz.globe import globe, render_globe
+from spherecnn.viz.labels import colour_labels, error_map, label_map, overlay, palette, value_map
 
-__all__ = ["confusion", "curves", "curves_png", "globe", "panel", "render_globe", "save"]
+__all__ = [
+    "colour_labels",
+    "confusion",
+    "curves",
+    "curves_png",
+    "error_map",
+    "globe",
+    "label_map",
+    "overlay",
+    "palette",
+    "panel",
+    "render_globe",
+    "save",
+    "value_map",
+]
