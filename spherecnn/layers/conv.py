@@ -11,6 +11,7 @@ from spherecnn.kernels.convolve import KeptWeights, convolve, convolve_dw, convo
 from spherecnn.kernels.gather_gemm import gather_gemm, gather_gemm_dw
 from spherecnn.layers.base import Array, Backward, Layer, Param, Shape
 from spherecnn.layers.registry import generator
+from spherecnn.layers.sites import check_groups, mix_sites
 from spherecnn.stencils import PADDING_MODES, Stencil, window
 
 Pair = tuple[int, int]
@@ -142,11 +143,7 @@ class Conv2d(Window):
         self.in_channels = check_at_least("in_channels", in_channels, 1)
         self.out_channels = check_at_least("out_channels", out_channels, 1)
         self.groups = check_at_least("groups", groups, 1)
-        if in_channels % groups or out_channels % groups:
-            raise InputError(
-                f"groups is {groups} for {in_channels} input and {out_channels} output channels; "
-                "expected a divisor of both: change groups or the channels."
-            )
+        check_groups(in_channels, out_channels, groups)
         self._init_weights(self.in_channels // self.groups, bias, generator(rng))
 
     def _init_weights(self, reads: int, bias: bool, rng: np.random.Generator) -> None:
@@ -158,7 +155,8 @@ class Conv2d(Window):
     def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
         (x,) = xs
         stencil, sites = self.check_input(x)
-        y, sites_backward = self._convolve(sites, stencil, train)
+        kept = None if train else self._kept
+        y, sites_backward = mix_sites(sites, self.weight, self.bias, stencil, self.groups, self.exact, kept)
         out_shape = self.out_shape(x.shape)
 
         def backward(dy: Array, inputs: bool = True) -> Array | None:
@@ -167,22 +165,6 @@ class Conv2d(Window):
             return dx.reshape(x.shape) if inputs else None
 
         return y.reshape(out_shape), backward
-
-    def _convolve(self, x: Array, stencil: Stencil, train: bool) -> tuple[Array, Backward]:
-        """Convolve sites (N, P, C); `backward(dy, inputs)` adds to the gradients and returns dx."""
-        w = self.weight.value.reshape(stencil.taps, -1, self.out_channels)
-        b = None if self.bias is None else self.bias.value
-        groups, exact = self.groups, self.exact
-        y = convolve(x, w, b, stencil, groups, exact, None if train else self._kept)
-
-        def backward(dy: Array, inputs: bool) -> Array | None:
-            dw, db = convolve_dw(x, dy, stencil, w, groups, exact)
-            self.weight.add_grad(dw)
-            if self.bias is not None:
-                self.bias.add_grad(db)
-            return convolve_dx(dy, w, stencil, groups, exact) if inputs else None
-
-        return y, backward
 
     def out_shape(self, *shapes: Shape) -> Shape:
         ((n, h, w, c),) = shapes

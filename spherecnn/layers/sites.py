@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from spherecnn.errors import InputError
-from spherecnn.kernels.depthwise import depthwise, depthwise_dw
-from spherecnn.kernels.gather_gemm import gather_gemm, gather_gemm_dw, gather_gemm_dx
+from spherecnn.kernels.convolve import KeptWeights, convolve, convolve_dw, convolve_dx
 from spherecnn.layers.base import Array, Backward, Param
 from spherecnn.stencils import Stencil
 
@@ -18,25 +17,27 @@ def check_groups(in_channels: int, out_channels: int, groups: int) -> None:
         )
 
 
-def mix_sites(x: Array, weight: Param, bias: Param | None, stencil: Stencil, groups: int) -> tuple[Array, Backward]:
-    """Convolve sites (N, P, C) on a stencil.
+def mix_sites(
+    x: Array,
+    weight: Param,
+    bias: Param | None,
+    stencil: Stencil,
+    groups: int = 1,
+    exact: bool = False,
+    kept: KeptWeights | None = None,
+) -> tuple[Array, Backward]:
+    """Convolve sites (N, P, C) on a stencil, see `kernels.convolve.convolve`.
 
     ``backward(dy, inputs)`` adds to the gradients of the parameters and returns dx, or None without `inputs`.
-    Kernels of single channels (depthwise) have tiles of their own.
     """
-    out_channels = weight.value.shape[-1]
-    w = weight.value.reshape(stencil.taps, -1, out_channels)
-    b = None if bias is None else bias.value
-    each = groups > 1 and groups == out_channels and x.shape[-1] == groups
-    y = depthwise(x, w[:, 0], b, stencil) if each else gather_gemm(x, w, b, stencil, groups)
+    w = weight.value.reshape(stencil.taps, -1, weight.value.shape[-1])
+    y = convolve(x, w, None if bias is None else bias.value, stencil, groups, exact, kept)
 
     def backward(dy: Array, inputs: bool) -> Array | None:
-        dw, db = depthwise_dw(x, dy, stencil) if each else gather_gemm_dw(x, dy, stencil, groups)
+        dw, db = convolve_dw(x, dy, stencil, w, groups, exact)
         weight.add_grad(dw)
         if bias is not None:
             bias.add_grad(db)
-        if not inputs:
-            return None
-        return depthwise(dy, w[:, 0], None, stencil.transposed) if each else gather_gemm_dx(dy, w, stencil, groups)
+        return convolve_dx(dy, w, stencil, groups, exact) if inputs else None
 
     return y, backward

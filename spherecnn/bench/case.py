@@ -1,0 +1,57 @@
+"""One row of the speed table, and the arrays and peers that rows share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from spherecnn.kernels.memory import empty
+
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table: what is measured, and how to make the two pieces of work."""
+
+    name: str
+    shape: str
+    which: str  # "forward", "forward+backward" or "step"
+    make: Callable[[Any], tuple[Work, Work | None]]
+
+
+def case(
+    name: str, make: Any, size: tuple[int, ...], options: tuple[Any, ...], text: str, which: str, smallest: bool
+) -> Case:
+    """A row on pictures of this size, or on tiny ones: `make(torch, samples, rows, columns, *options)`."""
+    sizes = (1, *(8 << i for i in range(len(size) - 1))) if smallest else size
+    return Case(name, "x".join(map(str, size)) + f", {text}", which, lambda torch: make(torch, *sizes, *options))
+
+
+def images(*shape: int, seed: int = 0) -> np.ndarray:
+    """Random images in aligned memory."""
+    x = empty(shape, np.float32)
+    x[...] = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+    return x
+
+
+def against(torch: Any, layer: Any, peer: Callable[[Any], Any], shape: tuple[int, ...]) -> tuple[Work, Work | None]:
+    x, dy = images(*shape), images(*layer.out_shape(shape), seed=1)
+
+    def ours() -> object:
+        return layer.forward(x, train=True)[1](dy)
+
+    if torch is None:
+        return ours, None
+    module = peer(torch.nn)
+    tx = torch.from_numpy(x).permute(0, 3, 1, 2).requires_grad_()
+    tdy = torch.from_numpy(dy).permute(0, 3, 1, 2)
+
+    def theirs() -> object:
+        tx.grad = None
+        return module(tx).backward(tdy)
+
+    return ours, theirs
