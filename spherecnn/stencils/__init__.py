@@ -1,7 +1,7 @@
 """Stencils: which input sites feed each output site. Integers only, built once from a grid."""
 
 from spherecnn.stencils.base import Segment, Stencil
-from spherecnn.stencils.planar import PADDING_MODES, Axis, axis, output_size, pointwise, product, window
+from spherecnn.stencils.planar import PADDING_MODES, Axis, axis, output_size, pointwise, product, volume, window
 
 __all__ = [
     "PADDING_MODES",
@@ -12,5 +12,6 @@ __all__ = [
     "output_size",
     "pointwise",
     "product",
+    "volume",
     "window",
 ]
