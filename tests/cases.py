@@ -14,6 +14,7 @@ from spherecnn.layers.activation import ELU, GELU, Dropout, LeakyReLU, ReLU, Sig
 from spherecnn.layers.base import Layer
 from spherecnn.layers.combine import Add, Composite, Concat, Residual, Sequential
 from spherecnn.layers.conv import CircularConv2d, Conv2d, CoordConv2d
+from spherecnn.layers.conv3d import Conv3d
 from spherecnn.layers.linear import Linear
 from spherecnn.layers.norm import BatchNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
@@ -123,6 +124,9 @@ CASES = [
     Case("circular_depthwise", lambda rng: CircularConv2d(3, 3, 3, 2, groups=3, rng=rng), ((2, 4, 6, 3),)),
     Case("coord", lambda rng: CoordConv2d(3, 4, 3, rng=rng), ((2, 4, 6, 3),)),
     Case("coord_with_r", lambda rng: CoordConv2d(3, 4, 3, 2, with_r=True, rng=rng), ((2, 4, 6, 3),)),
+    Case("conv3d", lambda rng: Conv3d(3, 5, 3, padding_mode="circular", rng=rng), ((2, 3, 4, 6, 3),)),
+    Case("conv3d_sphere", lambda rng: Conv3d(9, 16, 3, (1, 2, 2), padding_mode="sphere", rng=rng), ((2, 3, 4, 6, 9),)),
+    Case("conv3d_depthwise", lambda rng: Conv3d(18, 18, (2, 3, 1), groups=18, rng=rng), ((2, 3, 4, 6, 18),)),
     Case("transpose", lambda rng: ConvTranspose2d(3, 5, 4, 2, 1, rng=rng), ((2, 3, 4, 3),)),
     Case("transpose_grouped", lambda rng: ConvTranspose2d(6, 9, 3, 2, 1, 1, 3, rng=rng), ((2, 3, 4, 6),)),
     Case("transpose_depthwise", lambda rng: ConvTranspose2d(18, 18, 2, 2, groups=18, rng=rng), ((2, 3, 4, 18),)),

@@ -5,6 +5,7 @@ from spherecnn.layers.activation import ELU, GELU, Dropout, LeakyReLU, ReLU, Sig
 from spherecnn.layers.base import Layer, Param
 from spherecnn.layers.combine import Add, Composite, Concat, Residual, Sequential
 from spherecnn.layers.conv import CircularConv2d, Conv2d, CoordConv2d
+from spherecnn.layers.conv3d import Conv3d
 from spherecnn.layers.linear import Linear
 from spherecnn.layers.norm import BatchNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
@@ -26,6 +27,7 @@ __all__ = [
     "Composite",
     "Concat",
     "Conv2d",
+    "Conv3d",
     "ConvTranspose2d",
     "CoordConv2d",
     "Downsample",

@@ -1,7 +1,7 @@
 """Stencils: which input sites feed each output site, built once from a grid: integers, or a sparse matrix."""
 
 from spherecnn.stencils.base import Segment, Stencil
-from spherecnn.stencils.planar import PADDING_MODES, Axis, axis, output_size, pointwise, product, window
+from spherecnn.stencils.planar import PADDING_MODES, Axis, axis, output_size, pointwise, product, volume, window
 from spherecnn.stencils.resize import RESIZE_MODES, RESIZE_PADDING_MODES, check_resize, resize
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "pointwise",
     "product",
     "resize",
+    "volume",
     "window",
 ]

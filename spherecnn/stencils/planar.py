@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,12 +33,18 @@ def output_size(size: int, kernel: int, stride: int, padding: tuple[int, int], d
 class Axis:
     """One axis of a window: `source[p, i]` is the input index that tap i of output p reads, -1 for zero.
 
-    `turned[p, i]` marks a source that is seen across a pole, half a turn of longitude away.
+    `turned[p, i]` marks a source that is seen across a pole, half a turn of longitude away. `shape_in` and
+    `shape_out` are the sizes that an axis was joined from, as frames and rows of a video.
     """
 
-    size_in: int
     source: np.ndarray
     turned: np.ndarray
+    shape_in: tuple[int, ...]
+    shape_out: tuple[int, ...]
+
+    @property
+    def size_in(self) -> int:
+        return math.prod(self.shape_in)
 
     @property
     def size_out(self) -> int:
@@ -79,7 +86,7 @@ def axis(size: int, kernel: int, stride: int, padding: tuple[int, int], dilation
         source = size - 1 - np.abs(size - 1 - np.abs(at))
     else:
         source, turned = _fold(at, size, pole_rows=mode == "fold_poles")
-    return Axis(size, source, turned)
+    return Axis(source, turned, (size,), (n,))
 
 
 def _fold(at: np.ndarray, size: int, pole_rows: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -123,17 +130,67 @@ def window(
     >>> stencil
     Stencil((4, 8) -> (4, 8), taps=9)
     """
-    height, width = shape
+    return product(*axes(shape, kernel, stride, padding, dilation, padding_mode))
+
+
+def axes(
+    shape: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[tuple[int, int], ...],
+    dilation: tuple[int, ...],
+    padding_mode: str,
+) -> tuple[Axis, Axis]:
+    """Return rows and columns of a window; of three axes the first, time, is joined to the rows.
+
+    Time has no seam and no pole: before the first and after the last frame stand zeros, or what "reflect" and
+    "replicate" say.
+    """
     row_mode = {"circular": "zeros", "sphere": "fold", "sphere_poles": "fold_poles"}.get(padding_mode, padding_mode)
     column_mode = "circular" if padding_mode.startswith("sphere") else padding_mode
-    rows = axis(height, kernel[0], stride[0], padding[0], dilation[0], row_mode)
-    columns = axis(width, kernel[1], stride[1], padding[1], dilation[1], column_mode)
-    if width % 2 and rows.turned.any():
+    time_mode = padding_mode if padding_mode in ("reflect", "replicate") else "zeros"
+    modes = [time_mode, row_mode, column_mode][-len(shape) :]
+    *outer, rows, columns = (
+        axis(*options) for options in zip(shape, kernel, stride, padding, dilation, modes, strict=True)
+    )
+    if columns.size_in % 2 and rows.turned.any():
         raise InputError(
-            f"the image has {width} columns; expected an even number for padding over the poles, where a row is "
-            "seen half a turn away: resize it, or use padding_mode='circular'."
+            f"the image has {columns.size_in} columns; expected an even number for padding over the poles, where a "
+            "row is seen half a turn away: resize it, or use padding_mode='circular'."
         )
-    return product(rows, columns)
+    return (join(outer[0], rows) if outer else rows), columns
+
+
+def join(outer: Axis, inner: Axis) -> Axis:
+    """Join two axes to one, the inner running fastest: frames and rows to the rows of all frames."""
+    grid = outer.source[:, None, :, None], inner.source[None, :, None, :]
+    source = np.where((grid[0] < 0) | (grid[1] < 0), -1, grid[0] * inner.size_in + grid[1])
+    turned = np.broadcast_to(outer.turned[:, None, :, None] ^ inner.turned[None, :, None, :], source.shape)
+    shape = outer.size_out * inner.size_out, outer.taps * inner.taps
+    shape_in, shape_out = (*outer.shape_in, *inner.shape_in), (*outer.shape_out, *inner.shape_out)
+    return Axis(source.reshape(shape), turned.reshape(shape), shape_in, shape_out)
+
+
+@lru_cache(maxsize=64)
+def volume(
+    shape: tuple[int, int, int],
+    kernel: tuple[int, int, int],
+    stride: tuple[int, int, int] = (1, 1, 1),
+    padding: tuple[tuple[int, int], tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0), (0, 0)),
+    dilation: tuple[int, int, int] = (1, 1, 1),
+    padding_mode: str = "zeros",
+) -> Stencil:
+    """Stencil of a kernel window that slides over a video (T, H, W), as `window` over each frame, and over time.
+
+    Tap (l, i, j) has number (l kh + i) kw + j. Before the first frame and after the last stand zeros, or what
+    "reflect" and "replicate" say.
+
+    Examples
+    --------
+    >>> volume((5, 4, 8), (3, 3, 3), padding=((1, 1), (1, 1), (1, 1)), padding_mode="sphere")
+    Stencil((5, 4, 8) -> (5, 4, 8), taps=27)
+    """
+    return product(*axes(shape, kernel, stride, padding, dilation, padding_mode))
 
 
 def product(rows: Axis, columns: Axis) -> Stencil:
@@ -154,7 +211,7 @@ def product(rows: Axis, columns: Axis) -> Stencil:
         )
         for r, (source, flags) in enumerate(zip(rows.source, rows.turned, strict=True))
     ]
-    shape_in, shape_out = (rows.size_in, columns.size_in), (rows.size_out, columns.size_out)
+    shape_in, shape_out = (*rows.shape_in, *columns.shape_in), (*rows.shape_out, *columns.shape_out)
     return Stencil(shape_in, shape_out, kh * kw, kinds, segments, lambda: _transposed(rows, columns), (rows, columns))
 
 
@@ -233,7 +290,7 @@ def _transposed(rows: Axis, columns: Axis) -> Stencil:
                 runs[-1][1].append(Segment(size, h * columns.size_in, out_kind, tap, base, kind))
     # Tasks of all classes go down the image together, so that what they read is still in the caches.
     segments = [s for _, run in sorted(runs, key=lambda run: run[0]) for s in run]
-    shape_in, shape_out = (rows.size_out, columns.size_out), (rows.size_in, columns.size_in)
+    shape_in, shape_out = (*rows.shape_out, *columns.shape_out), (*rows.shape_in, *columns.shape_in)
     return Stencil(shape_in, shape_out, rows.taps * kw, kinds, segments, lambda: product(rows, columns))
 
 
