@@ -12,6 +12,7 @@ from spherecnn.layers.activation import ELU, GELU, Dropout, LeakyReLU, ReLU, Sig
 from spherecnn.layers.base import Layer
 from spherecnn.layers.combine import Add, Concat, Residual, Sequential
 from spherecnn.layers.conv import CircularConv2d, Conv2d, CoordConv2d
+from spherecnn.layers.gated import GatedConv2d
 from spherecnn.layers.linear import Linear
 from spherecnn.layers.norm import BatchNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
@@ -72,6 +73,15 @@ CASES = [
     Case("circular_depthwise", lambda rng: CircularConv2d(3, 3, 3, 2, groups=3, rng=rng), ((2, 4, 6, 3),)),
     Case("coord", lambda rng: CoordConv2d(3, 4, 3, rng=rng), ((2, 4, 6, 3),)),
     Case("coord_with_r", lambda rng: CoordConv2d(3, 4, 3, 2, with_r=True, rng=rng), ((2, 4, 6, 3),)),
+    Case("gated", lambda rng: GatedConv2d(3, 5, 3, rng=rng), ((2, 4, 6, 3),)),
+    Case("gated_relu", lambda rng: GatedConv2d(2, 16, 3, 2, activation="relu", rng=rng), ((2, 4, 6, 2),)),
+    Case("gated_leaky", lambda rng: GatedConv2d(2, 3, 1, activation="leaky_relu", rng=rng), ((2, 4, 6, 2),)),
+    Case("gated_pair", lambda rng: GatedConv2d(3, 4, 3, activation="tanh", form="pair", rng=rng), ((2, 4, 6, 3),)),
+    Case(
+        "gated_groups",
+        lambda rng: GatedConv2d(4, 6, 3, groups=2, bias=False, activation="none", form="pair", rng=rng),
+        ((2, 4, 6, 4),),
+    ),
     Case("linear", lambda rng: Linear(7, 10, rng=rng), ((3, 7),)),
     Case("linear_sites", lambda rng: Linear(16, 33, bias=False, rng=rng), ((2, 3, 4, 16),)),
     Case("max_pool", lambda rng: MaxPool2d(2), ((2, 4, 6, 3),)),

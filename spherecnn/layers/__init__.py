@@ -5,6 +5,7 @@ from spherecnn.layers.activation import ELU, GELU, Dropout, LeakyReLU, ReLU, Sig
 from spherecnn.layers.base import Layer, Param
 from spherecnn.layers.combine import Add, Composite, Concat, Residual, Sequential
 from spherecnn.layers.conv import CircularConv2d, Conv2d, CoordConv2d
+from spherecnn.layers.gated import GatedConv2d
 from spherecnn.layers.linear import Linear
 from spherecnn.layers.norm import BatchNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
@@ -27,6 +28,7 @@ __all__ = [
     "Downsample",
     "Dropout",
     "Flatten",
+    "GatedConv2d",
     "GlobalAvgPool",
     "Layer",
     "LayerNorm",
