@@ -15,8 +15,9 @@ from spherecnn.layers.base import Layer
 from spherecnn.layers.combine import Add, Composite, Concat, Residual, Sequential
 from spherecnn.layers.conv import CircularConv2d, Conv2d, CoordConv2d
 from spherecnn.layers.conv3d import Conv3d
+from spherecnn.layers.gated import GatedConv2d
 from spherecnn.layers.linear import Linear
-from spherecnn.layers.norm import BatchNorm, LayerNorm
+from spherecnn.layers.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from spherecnn.layers.resize import Downsample, Upsample
 from spherecnn.layers.shape import Flatten
@@ -96,6 +97,11 @@ CASES = [
     Case("batch_norm_chunks", lambda rng: BatchNorm(3), ((2, 37, 75, 3),)),
     Case("batch_norm_wide", lambda rng: BatchNorm(130), ((4, 5, 130),)),
     Case("batch_norm_plain", lambda rng: BatchNorm(4, affine=False), ((3, 4, 4),)),
+    Case("group_norm", lambda rng: GroupNorm(2, 6), ((3, 4, 7, 6),)),
+    Case("group_norm_one_group", lambda rng: GroupNorm(1, 3), ((2, 5, 3),)),
+    Case("group_norm_plain", lambda rng: GroupNorm(4, 8, affine=False), ((2, 2, 3, 4, 8),)),
+    Case("instance_norm", lambda rng: InstanceNorm(5), ((2, 3, 4, 5),)),
+    Case("instance_norm_affine", lambda rng: InstanceNorm(3, affine=True), ((2, 37, 75, 3),)),
     Case("layer_norm", lambda rng: LayerNorm(6), ((2, 3, 4, 6),)),
     Case("layer_norm_of_two_axes", lambda rng: LayerNorm((4, 3), eps=1e-3), ((5, 4, 3),)),
     Case("layer_norm_plain", lambda rng: LayerNorm(9, elementwise_affine=False), ((4, 9),)),
@@ -140,6 +146,15 @@ CASES = [
         "transpose_sphere",
         lambda rng: ConvTranspose2d(4, 3, 5, 2, "same", padding_mode="sphere", rng=rng),
         ((2, 3, 4, 4),),
+    ),
+    Case("gated", lambda rng: GatedConv2d(3, 5, 3, rng=rng), ((2, 4, 6, 3),)),
+    Case("gated_relu", lambda rng: GatedConv2d(2, 16, 3, 2, activation="relu", rng=rng), ((2, 4, 6, 2),)),
+    Case("gated_leaky", lambda rng: GatedConv2d(2, 3, 1, activation="leaky_relu", rng=rng), ((2, 4, 6, 2),)),
+    Case("gated_pair", lambda rng: GatedConv2d(3, 4, 3, activation="tanh", form="pair", rng=rng), ((2, 4, 6, 3),)),
+    Case(
+        "gated_groups",
+        lambda rng: GatedConv2d(4, 6, 3, groups=2, bias=False, activation="none", form="pair", rng=rng),
+        ((2, 4, 6, 4),),
     ),
     Case("linear", lambda rng: Linear(7, 10, rng=rng), ((3, 7),)),
     Case("linear_sites", lambda rng: Linear(16, 33, bias=False, rng=rng), ((2, 3, 4, 16),)),

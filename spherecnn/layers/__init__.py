@@ -6,8 +6,9 @@ from spherecnn.layers.base import Layer, Param
 from spherecnn.layers.combine import Add, Composite, Concat, Residual, Sequential
 from spherecnn.layers.conv import CircularConv2d, Conv2d, CoordConv2d
 from spherecnn.layers.conv3d import Conv3d
+from spherecnn.layers.gated import GatedConv2d
 from spherecnn.layers.linear import Linear
-from spherecnn.layers.norm import BatchNorm, LayerNorm
+from spherecnn.layers.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from spherecnn.layers.registry import METHODS, Method, method, register
 from spherecnn.layers.resize import Downsample, Upsample
@@ -33,7 +34,10 @@ __all__ = [
     "Downsample",
     "Dropout",
     "Flatten",
+    "GatedConv2d",
     "GlobalAvgPool",
+    "GroupNorm",
+    "InstanceNorm",
     "Layer",
     "LayerNorm",
     "LeakyReLU",
