@@ -1,7 +1,7 @@
-"""exp, expm1, tanh and erfc as straight-line scalar code, which LLVM vectorises in the loops that call it.
+"""exp, expm1, sigmoid, tanh and erfc as straight-line scalar code, which LLVM vectorises in the loops that call it.
 
 The C library's functions stop vectorisation: a loop over tanh or erf runs eight times slower with them. All
-compute in float64, to a few units in the last place, and let NaN through.
+compute in the type of their argument (erfc in float64), to a few units in the last place, and let NaN through.
 """
 
 from __future__ import annotations
@@ -20,26 +20,48 @@ from scipy import special
 # would be taken from the caller, and would fold ROUND away.
 inlined = register_jitable(forceinline=True, fastmath=False)
 
-LOG2_E = math.log2(math.e)
-LN2_HIGH = 6.93145751953125e-1  # few bits, so that its product with an integer below 1024 is exact
-LN2_LOW = 1.42860682030941723212e-6
-ROUND = 1.5 * 2.0**52  # adding it rounds to an integer, which then stands in the lowest bits
-LARGEST = 708.0  # 2^k stays a normal number
+
+def constant(single: float, double: float | None = None) -> Callable[..., Any]:
+    """Make a function of x that is a constant in the type of x: a plain 1.0 would turn float32 into float64."""
+
+    @intrinsic
+    def value(typing: Any, like: Any) -> Any:
+        chosen = single if like == types.float32 or double is None else double
+
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return args[0].type(chosen)
+
+        return like(like), emit
+
+    return value
 
 
-def polynomial(coefficients: Sequence[float]) -> Callable[..., Any]:
+ZERO, ONE, TWO = constant(0.0), constant(1.0), constant(2.0)
+LOG2_E = constant(math.log2(math.e))
+# few bits, so that their product with an integer exponent is exact
+LN2_HIGH = constant(0.693359375, 6.93145751953125e-1)
+LN2_LOW = constant(-2.12194440054690583e-4, 1.42860682030941723212e-6)
+ROUND = constant(1.5 * 2.0**23, 1.5 * 2.0**52)  # adding it rounds to an integer, which then stands in the lowest bits
+LEAST, LARGEST = constant(-87.0, -708.0), constant(88.0, 708.0)  # 2^k stays a normal number
+FLAT = constant(10.0, 20.0)  # beyond it tanh is 1
+
+
+def polynomial(double: Sequence[float], single: Sequence[float] | None = None) -> Callable[..., Any]:
     """Make a function that evaluates a polynomial, highest power first, by Horner's rule without a loop."""
 
     @intrinsic
     def evaluate(typing: Any, x: Any) -> Any:
+        chosen = double if single is None or x != types.float32 else single
+
         def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            value = ir.DoubleType()(coefficients[0])
-            for coefficient in coefficients[1:]:
+            number = args[0].type
+            value = number(chosen[0])
+            for coefficient in chosen[1:]:
                 product = builder.fmul(value, args[0], flags=("contract",))
-                value = builder.fadd(product, ir.DoubleType()(coefficient), flags=("contract",))
+                value = builder.fadd(product, number(coefficient), flags=("contract",))
             return value
 
-        return types.float64(types.float64), emit
+        return x(x), emit
 
     return evaluate
 
@@ -55,52 +77,59 @@ def _erfc_coefficients() -> list[float]:
     return np.polynomial.chebyshev.cheb2poly(fit)[::-1].tolist()
 
 
-_exp_series = polynomial([1 / math.factorial(n) for n in range(13, 1, -1)])
+_exp_series = polynomial(*([1 / math.factorial(n) for n in range(most, 1, -1)] for most in (13, 7)))
 _erfc_series = polynomial(_erfc_coefficients())
 
 
 @intrinsic
 def _two_to_the(typing, rounded):
-    """2^k for k in the lowest bits of a float64 made by adding ROUND."""
+    """2^k for k in the lowest bits of a number made by adding ROUND."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        bits = builder.bitcast(args[0], ir.IntType(64))
-        exponent = builder.shl(builder.add(bits, bits.type(1023)), bits.type(52))
-        return builder.bitcast(exponent, ir.DoubleType())
+        size, mantissa, bias = (32, 23, 127) if rounded == types.float32 else (64, 52, 1023)
+        bits = builder.bitcast(args[0], ir.IntType(size))
+        exponent = builder.shl(builder.add(bits, bits.type(bias)), bits.type(mantissa))
+        return builder.bitcast(exponent, args[0].type)
 
-    return types.float64(types.float64), emit
+    return rounded(rounded), emit
 
 
 @inlined
 def _split(x):
     """Return (2^k, exp(r) - 1) where x = k ln 2 + r and |r| <= ln 2 / 2."""
-    v = -LARGEST if x < -LARGEST else x
-    v = LARGEST if v > LARGEST else v
-    rounded = v * LOG2_E + ROUND
-    k = rounded - ROUND
-    r = v - k * LN2_HIGH - k * LN2_LOW
+    v = LEAST(x) if x < LEAST(x) else x
+    v = LARGEST(x) if v > LARGEST(x) else v
+    rounded = v * LOG2_E(x) + ROUND(x)
+    k = rounded - ROUND(x)
+    r = v - k * LN2_HIGH(x) - k * LN2_LOW(x)
     return _two_to_the(rounded), _exp_series(r) * r * r + r  # type: ignore[call-arg]
 
 
 @inlined
 def exp(x):
-    """Exponential; 0 below -708, and arguments above 708 count as 708."""
+    """Exponential; 0 below -708, and arguments above 708 count as 708 (in float32 -87 and 88)."""
     power, fraction = _split(x)
-    return 0.0 if x < -LARGEST else power * fraction + power
+    return ZERO(x) if x < LEAST(x) else power * fraction + power
 
 
 @inlined
 def expm1(x):
-    """exp(x) - 1 without cancellation near 0; arguments beyond +-708 count as +-708."""
+    """exp(x) - 1 without cancellation near 0; arguments beyond the range of `exp` count as its ends."""
     power, fraction = _split(x)
-    return power * fraction + (power - 1.0)
+    return power * fraction + (power - ONE(x))
+
+
+@inlined
+def sigmoid(x):
+    """1 / (1 + exp(-x))."""
+    return ONE(x) / (ONE(x) + exp(-x))
 
 
 @inlined
 def tanh(x):
     """Hyperbolic tangent."""
-    grown = expm1(2.0 * min(abs(x), 20.0) if x == x else x)
-    return math.copysign(grown / (grown + 2.0), x)
+    grown = expm1(TWO(x) * min(abs(x), FLAT(x)) if x == x else x)
+    return math.copysign(grown / (grown + TWO(x)), x)
 
 
 @inlined

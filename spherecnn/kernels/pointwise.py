@@ -209,7 +209,7 @@ def sigmoid(x: Array) -> Array:
 
 @unary(sigmoid)
 def _sigmoid(x, _):
-    return 1.0 / (1.0 + elementary.exp(-x))
+    return elementary.sigmoid(x)
 
 
 @op
@@ -220,7 +220,7 @@ def sigmoid_grad(dy: Array, y: Array) -> Array:
 
 @binary(sigmoid_grad)
 def _sigmoid_grad(dy, y, _):
-    return dy * y * (1.0 - y)
+    return dy * y * (elementary.ONE(y) - y)
 
 
 @op
@@ -242,7 +242,7 @@ def tanh_grad(dy: Array, y: Array) -> Array:
 
 @binary(tanh_grad)
 def _tanh_grad(dy, y, _):
-    return dy * (1.0 - y * y)
+    return dy * (elementary.ONE(y) - y * y)
 
 
 @op

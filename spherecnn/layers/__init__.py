@@ -5,6 +5,8 @@ from spherecnn.layers.activation import ELU, GELU, Dropout, LeakyReLU, ReLU, Sig
 from spherecnn.layers.base import Layer, Param
 from spherecnn.layers.combine import Add, Composite, Concat, Residual, Sequential
 from spherecnn.layers.conv import CircularConv2d, Conv2d, CoordConv2d
+from spherecnn.layers.gate import Gate
+from spherecnn.layers.gated import GatedConv2d
 from spherecnn.layers.linear import Linear
 from spherecnn.layers.norm import BatchNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
@@ -31,6 +33,8 @@ __all__ = [
     "Downsample",
     "Dropout",
     "Flatten",
+    "Gate",
+    "GatedConv2d",
     "GlobalAvgPool",
     "Layer",
     "LayerNorm",
