@@ -97,6 +97,6 @@ def inpainter(
     >>> import spherecnn as sc
     >>> net = inpainter("circular", 4, 3, sc.grids.Equirect(16), width=4, rng=0)
     >>> net.out_shape((1, 16, 32, 4)), net.parameter_count
-    ((1, 16, 32, 3), 0)
+    ((1, 16, 32, 3), 46301)
     """
     return Inpainter(method, in_channels, out_channels, grid, width, rng)
