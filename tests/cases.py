@@ -17,7 +17,7 @@ from spherecnn.layers.conv import CircularConv2d, Conv2d, CoordConv2d
 from spherecnn.layers.gate import Gate
 from spherecnn.layers.gated import GatedConv2d
 from spherecnn.layers.linear import Linear
-from spherecnn.layers.norm import BatchNorm, LayerNorm
+from spherecnn.layers.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from spherecnn.layers.resize import Downsample, Upsample
 from spherecnn.layers.shape import Flatten
@@ -97,6 +97,11 @@ CASES = [
     Case("batch_norm_chunks", lambda rng: BatchNorm(3), ((2, 37, 75, 3),)),
     Case("batch_norm_wide", lambda rng: BatchNorm(130), ((4, 5, 130),)),
     Case("batch_norm_plain", lambda rng: BatchNorm(4, affine=False), ((3, 4, 4),)),
+    Case("group_norm", lambda rng: GroupNorm(2, 6), ((3, 4, 7, 6),)),
+    Case("group_norm_one_group", lambda rng: GroupNorm(1, 3), ((2, 5, 3),)),
+    Case("group_norm_plain", lambda rng: GroupNorm(4, 8, affine=False), ((2, 2, 3, 4, 8),)),
+    Case("instance_norm", lambda rng: InstanceNorm(5), ((2, 3, 4, 5),)),
+    Case("instance_norm_affine", lambda rng: InstanceNorm(3, affine=True), ((2, 37, 75, 3),)),
     Case("layer_norm", lambda rng: LayerNorm(6), ((2, 3, 4, 6),)),
     Case("layer_norm_of_two_axes", lambda rng: LayerNorm((4, 3), eps=1e-3), ((5, 4, 3),)),
     Case("layer_norm_plain", lambda rng: LayerNorm(9, elementwise_affine=False), ((4, 9),)),

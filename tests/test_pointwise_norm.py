@@ -7,7 +7,7 @@ from spherecnn.errors import InputError
 from spherecnn.kernels import norm, pointwise
 from spherecnn.kernels.op import OPS
 from spherecnn.layers.activation import ELU, GELU, Dropout, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
-from spherecnn.layers.norm import BatchNorm, LayerNorm
+from spherecnn.layers.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from spherecnn.layers.shape import Flatten
 from spherecnn.testing import check_op
 
@@ -120,6 +120,39 @@ def test_batch_moments_do_not_cancel(dtype, rtol):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("shape", "groups"),
+    [((2, 7, 4), 2), ((1, 1, 9), 3), ((3, 2145, 6), 1), ((2, 4096, 5), 5), ((70, 6, 32), 8), ((2, 30, 200), 4)],
+)
+def test_group_norm_is_its_definition(shape, groups, dtype):
+    rng = np.random.default_rng(0)
+    x, dy = (rng.standard_normal((2, *shape)) + 3).astype(dtype)
+    weight, bias = rng.standard_normal((2, shape[-1])).astype(dtype)
+    check_op(norm.group_moments, x, groups, rtol=1e-6 if dtype == np.float32 else 1e-12)
+    mean, var = norm.group_moments.definition(x, groups)
+    for w, b in ((weight, bias), (None, None)):
+        check_op(norm.group_norm, x, mean, var, w, b, 1e-5)
+        check_op(norm.group_norm_grad, dy, x, mean, var, w, 1e-5, True, rtol=1e4 * np.finfo(dtype).eps)
+    check_op(norm.group_norm_grad, dy, x, mean, var, weight, 1e-5, False)
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [(np.float32, 1e-4), (np.float64, 1e-10)])
+def test_group_moments_do_not_cancel(dtype, rtol):
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((2, 20000, 4)) + 1000).astype(dtype)
+    np.testing.assert_allclose(norm.group_moments(x, 2)[1], norm.group_moments.definition(x, 2)[1], rtol=rtol)
+
+
+def test_group_norm_refuses_what_does_not_fit():
+    with pytest.raises(InputError, match="expected a divisor"):
+        GroupNorm(4, 6)
+    with pytest.raises(InputError, match="5"):
+        GroupNorm(2, 6)(np.zeros((2, 3, 5), np.float32))
+    with pytest.raises(InputError, match="one site per sample"):
+        InstanceNorm(3)(np.zeros((2, 1, 1, 3), np.float32))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(1, 4), (5, 3), (300, 32), (7, 1000)])
 def test_layer_norm_is_its_definition(shape, dtype):
     rng = np.random.default_rng(0)
@@ -210,6 +243,38 @@ def test_batch_norm_is_torchs(seed, dtype):
             assert_close(p.grad, getattr(other, name).grad, dtype)
         for name, value in layer.buffers.items():
             assert_close(value, getattr(other, name), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("seed", range(6))
+def test_group_and_instance_norm_are_torchs(seed, dtype):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(seed)
+    groups, each, affine = int(rng.integers(1, 5)), int(rng.integers(1, 20)), bool(seed % 2)
+    channels = groups * each
+    shape = (3, *rng.integers(2, 12, 1 + seed % 3), channels)
+    kind = getattr(torch, np.dtype(dtype).name)
+    of_axes = getattr(torch.nn, f"InstanceNorm{len(shape) - 2}d")
+    for layer, other in (
+        (GroupNorm(groups, channels, 1e-4, affine), torch.nn.GroupNorm(groups, channels, 1e-4, affine, dtype=kind)),
+        (InstanceNorm(channels, 1e-4, affine), of_axes(channels, 1e-4, affine=affine, dtype=kind)),
+    ):
+        layer.astype(dtype)
+        x, dy = rng.standard_normal((2, *shape)).astype(dtype)
+        if affine:
+            layer.weight.value[:], layer.bias.value[:] = rng.standard_normal((2, channels))
+            with torch.no_grad():
+                other.weight.copy_(torch.from_numpy(layer.weight.value))
+                other.bias.copy_(torch.from_numpy(layer.bias.value))
+        x_torch = torch_of(torch, x)
+        y_torch = other(x_torch)
+        y_torch.backward(torch_of(torch, dy, grad=False))
+        y, backward = layer.forward(x, train=True)
+        assert_close(y, ours_of(y_torch), dtype)
+        assert_close(backward(dy), ours_of(x_torch.grad), dtype)
+        if affine:
+            assert_close(layer.weight.grad, other.weight.grad.numpy(), dtype)
+            assert_close(layer.bias.grad, other.bias.grad.numpy(), dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

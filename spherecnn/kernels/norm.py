@@ -1,4 +1,4 @@
-"""Batch and layer normalisation over channels-last arrays.
+"""Batch, group and layer normalisation over channels-last arrays.
 
 Batch statistics take one pass over memory. Rows of few channels are joined into wide rows of whole vectors
 ("lanes": several columns that hold the same channel). A fixed number of chunks of wide rows is summed about a
@@ -73,7 +73,7 @@ def batch_norm_grad(
 @batch_moments.on("cpu")
 def _batch_moments(x: Array) -> tuple[Array, Array]:
     wide, rest, per_chunk = _widen(x)
-    count, pivot, first, second = _chunk_sums(wide, per_chunk)
+    count, pivot, first, second = _chunk_sums(wide[None], per_chunk)
     channels = x.shape[-1]
     # One entry for each chunk, lane and channel, then one for each of the last rows.
     counts = np.concatenate([np.repeat(count, wide.shape[1] // channels), np.ones(len(rest))])[:, None]
@@ -91,7 +91,7 @@ def _batch_norm(x: Array, mean: Array, var: Array, weight: Array | None, bias: A
     centre = mean.astype(x.dtype)
     shift = (0 if bias is None else bias) + (centre - mean) * scale
     y = empty(x.shape, x.dtype)
-    _scale_rows(flat(x), *_tiled(lanes, x.dtype, centre, scale, shift), flat(y))
+    _scale_rows(flat(x)[None], *_tiled(lanes, x.dtype, centre, scale, shift), flat(y)[None])
     return y
 
 
@@ -110,7 +110,7 @@ def _batch_norm_grad(
     wide, rest, per_chunk = _widen(x)
     wide_dy, rest_dy, _ = _widen(dy)
     centre = mean.astype(x.dtype)
-    sums = _chunk_products(wide_dy, wide, *_tiled(lanes, x.dtype, centre), per_chunk)
+    sums = _chunk_products(wide_dy[None], wide[None], *_tiled(lanes, x.dtype, centre), per_chunk)
     dbias, product = sums.sum(axis=0).reshape(2, -1, channels).sum(axis=1)
     dbias = dbias + rest_dy.sum(axis=0, dtype=np.float64)
     product = product + (rest_dy * (rest - centre)).sum(axis=0, dtype=np.float64) + (centre - mean) * dbias
@@ -119,10 +119,10 @@ def _batch_norm_grad(
     if inputs:
         count = x.size // channels if of_batch else math.inf
         scale = rstd if weight is None else rstd * weight
-        slope = product * rstd**2 / count
+        slope = scale * product * rstd**2 / count
         dx = empty(x.shape, x.dtype)
-        columns = _tiled(lanes, x.dtype, centre, dbias / count + (centre - mean) * slope, slope, scale)
-        _scale_rows_grad(flat(dy), flat(x), *columns, flat(dx))
+        columns = _tiled(lanes, x.dtype, centre, scale, scale * dbias / count + (centre - mean) * slope, slope)
+        _scale_rows_grad(flat(dy)[None], flat(x)[None], *columns, flat(dx)[None])
     return dx, (product * rstd).astype(x.dtype), dbias.astype(x.dtype)
 
 
@@ -144,19 +144,20 @@ def _widen(x: Array) -> tuple[Array, Array, int]:
 
 
 def _tiled(lanes: int, dtype: Any, *columns: Array) -> list[Array]:
-    """Repeat per-channel values for every lane."""
-    return [np.tile(column.astype(dtype), lanes) for column in columns]
+    """Repeat per-channel values, (C,) or (samples, C), for every lane: (samples, width)."""
+    return [np.tile(np.atleast_2d(column).astype(dtype), lanes) for column in columns]
 
 
 @kernel()
 def _chunk_sums(x, per_chunk):
-    """Per chunk: rows, pivot (near the mean), sums of (x - pivot) and of its square; float64."""
-    height, width = x.shape
-    chunks = (height + per_chunk - 1) // per_chunk
+    """Per chunk of a sample: rows, pivot (near the mean), sums of (x - pivot) and of its square; float64."""
+    samples, height, width = x.shape
+    each = (height + per_chunk - 1) // per_chunk
+    chunks = samples * each
     count, pivots = np.zeros(chunks), np.zeros((chunks, width))
     firsts, seconds = np.zeros((chunks, width)), np.zeros((chunks, width))
     for k in prange(chunks):
-        chunk = x[k * per_chunk : (k + 1) * per_chunk]
+        chunk = x[k // each, k % each * per_chunk : (k % each + 1) * per_chunk]
         count[k] = len(chunk)
         pivot, first, second = np.zeros(width, x.dtype), np.zeros(width, x.dtype), np.zeros(width, x.dtype)
         head = chunk[:BLOCK]
@@ -184,14 +185,15 @@ def _chunk_sums(x, per_chunk):
 
 
 @kernel()
-def _chunk_products(dy, x, mean, per_chunk):
-    """Per chunk: sums of dy and of dy (x - mean); float64."""
-    height, width = x.shape
-    chunks = (height + per_chunk - 1) // per_chunk
-    sums = np.zeros((chunks, 2, width))
-    for k in prange(chunks):
-        chunk = x[k * per_chunk : (k + 1) * per_chunk]
-        chunk_dy = dy[k * per_chunk : (k + 1) * per_chunk]
+def _chunk_products(dy, x, means, per_chunk):
+    """Per chunk of a sample: sums of dy and of dy (x - mean); float64."""
+    samples, height, width = x.shape
+    each = (height + per_chunk - 1) // per_chunk
+    sums = np.zeros((samples * each, 2, width))
+    for k in prange(samples * each):
+        mean = means[k // each]
+        chunk = x[k // each, k % each * per_chunk : (k % each + 1) * per_chunk]
+        chunk_dy = dy[k // each, k % each * per_chunk : (k % each + 1) * per_chunk]
         first, second = np.zeros(width, x.dtype), np.zeros(width, x.dtype)
         for top in range(0, len(chunk), BLOCK):
             block = chunk[top : top + BLOCK]
@@ -211,25 +213,158 @@ def _chunk_products(dy, x, mean, per_chunk):
 
 
 @kernel()
-def _scale_rows(x, mean, scale, shift, y):
-    width = mean.size
-    for r in prange((x.size + width - 1) // width):
-        xs = x[r * width : (r + 1) * width]
-        ys = y[r * width : (r + 1) * width]
+def _scale_rows(x, means, scales, shifts, y):
+    """y = (x - mean) scale + shift, with columns of each sample."""
+    width = means.shape[1]
+    each = (x.shape[1] + width - 1) // width
+    for r in prange(len(x) * each):
+        n, first = r // each, r % each * width
+        mean = means[n]
+        scale = scales[n]
+        shift = shifts[n]
+        xs = x[n, first : first + width]
+        ys = y[n, first : first + width]
         for j in range(xs.size):
             ys[j] = (xs[j] - mean[j]) * scale[j] + shift[j]
 
 
 @kernel()
-def _scale_rows_grad(dy, x, mean, mean_dy, slope, scale, dx):
-    width = mean.size
-    for r in prange((x.size + width - 1) // width):
-        span = slice(r * width, (r + 1) * width)
-        dys = dy[span]
-        xs = x[span]
-        dxs = dx[span]
+def _scale_rows_grad(dy, x, means, scales, shifts, slopes, dx):
+    """dx = dy scale - shift - (x - mean) slope, with columns of each sample."""
+    width = means.shape[1]
+    each = (x.shape[1] + width - 1) // width
+    for r in prange(len(x) * each):
+        n, first = r // each, r % each * width
+        mean = means[n]
+        scale = scales[n]
+        shift = shifts[n]
+        slope = slopes[n]
+        dys = dy[n, first : first + width]
+        xs = x[n, first : first + width]
+        dxs = dx[n, first : first + width]
         for j in range(xs.size):
-            dxs[j] = (dys[j] - mean_dy[j] - (xs[j] - mean[j]) * slope[j]) * scale[j]
+            dxs[j] = dys[j] * scale[j] - shift[j] - (xs[j] - mean[j]) * slope[j]
+
+
+@op
+def group_moments(x: Array, groups: int) -> tuple[Array, Array]:
+    """Return mean and biased variance (N, groups), float64, of each sample's groups of channels.
+
+    x is (N, P, C). Group g holds channels g C / groups to (g + 1) C / groups.
+    """
+    grouped = x.reshape(*x.shape[:2], groups, -1).astype(np.float64)
+    return grouped.mean(axis=(1, 3)), grouped.var(axis=(1, 3))
+
+
+@op
+def group_norm(x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float) -> Array:
+    """(x - mean) / sqrt(var + eps) * weight + bias for each sample's groups; x is (N, P, C), mean (N, groups).
+
+    Source: Wu and He, "Group normalization", ECCV 2018, eq. 1 to 7.
+    """
+    mean, var = _of_channels(x, mean, var)
+    y = (x - mean[:, None]) / np.sqrt(var[:, None] + eps)
+    y = y if weight is None or bias is None else y * weight + bias
+    return y.astype(x.dtype)
+
+
+@op
+def group_norm_grad(
+    dy: Array, x: Array, mean: Array, var: Array, weight: Array | None, eps: float, inputs: bool
+) -> tuple[Array | None, Array, Array]:
+    """Return dx, dweight and dbias of `group_norm`, mean and var being those of x; dx is None without `inputs`.
+
+    With g = dy weight, and means over the group: dx = (g - mean(g) - xhat mean(g xhat)) / sqrt(var + eps).
+    """
+    groups, (mean, var) = mean.shape[1], _of_channels(x, mean, var)
+    scale = 1 / np.sqrt(var[:, None] + eps)
+    xhat = (x - mean[:, None]) * scale
+    g = dy if weight is None else dy * weight
+
+    def group_mean(a: Array) -> Array:
+        means = a.reshape(*a.shape[:2], groups, -1).mean(axis=(1, 3), dtype=np.float64)
+        return np.repeat(means, a.shape[2] // groups, axis=1)[:, None]
+
+    dx = (g - group_mean(g) - xhat * group_mean(g * xhat)) * scale
+    dweight, dbias = (a.sum(axis=(0, 1), dtype=np.float64).astype(x.dtype) for a in (dy * xhat, dy))
+    return dx.astype(x.dtype) if inputs else None, dweight, dbias
+
+
+def _of_channels(x: Array, *columns: Array) -> list[Array]:
+    """Repeat values of groups (N, groups) for their channels: (N, C)."""
+    return [np.repeat(column, x.shape[-1] // column.shape[1], axis=1) for column in columns]
+
+
+def _sample_lanes(x: Array) -> int:
+    """How many rows of a sample (N, P, C) to join into a wide one, with none left over."""
+    return math.gcd(x.shape[1], _lanes(x.shape[2]))
+
+
+def _widen_samples(x: Array) -> tuple[Array, int]:
+    """Return the wide rows of each sample, and the number of them in a chunk."""
+    samples, sites, channels = x.shape
+    lanes = _sample_lanes(x)
+    height = sites // lanes
+    most = max(1, MOST_CHUNKS // samples)
+    return np.ascontiguousarray(x).reshape(samples, height, lanes * channels), BLOCK * -(-height // (BLOCK * most))
+
+
+@group_moments.on("cpu")
+def _group_moments(x: Array, groups: int) -> tuple[Array, Array]:
+    samples, _, channels = x.shape
+    wide, per_chunk = _widen_samples(x)
+    count, pivot, first, second = _chunk_sums(wide, per_chunk)
+    shape = (samples, -1, groups, channels // groups)
+    # Per sample: one entry for each chunk and lane, of each channel of a group.
+    means = (pivot + first / count[:, None]).reshape(shape)
+    within = (second - first**2 / count[:, None]).reshape(shape).sum(axis=(1, 3))
+    counts = np.repeat(count.reshape(samples, -1), wide.shape[2] // channels, axis=1)[:, :, None, None]
+    total = x.shape[1] * channels // groups
+    mean = (counts * means).sum(axis=(1, 3)) / total
+    between = (counts * (means - mean[:, None, :, None]) ** 2).sum(axis=(1, 3))
+    return mean, np.maximum(within + between, 0) / total
+
+
+@group_norm.on("cpu")
+def _group_norm(x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float) -> Array:
+    mean, var = _of_channels(x, mean, var)
+    scale = (1 if weight is None else weight) / np.sqrt(var + eps)
+    centre = mean.astype(x.dtype)
+    shift = (0 if bias is None else bias) + (centre - mean) * scale
+    y = empty(x.shape, x.dtype)
+    columns = _tiled(_sample_lanes(x), x.dtype, centre, scale, shift)
+    _scale_rows(np.ascontiguousarray(x).reshape(len(x), -1), *columns, y.reshape(len(x), -1))
+    return y
+
+
+@group_norm_grad.on("cpu")
+def _group_norm_grad(
+    dy: Array, x: Array, mean: Array, var: Array, weight: Array | None, eps: float, inputs: bool
+) -> tuple[Array | None, Array, Array]:
+    samples, sites, channels = x.shape
+    groups, lanes, (mean, var) = mean.shape[1], _sample_lanes(x), _of_channels(x, mean, var)
+    (wide, per_chunk), (wide_dy, _) = _widen_samples(x), _widen_samples(dy)
+    centre, rstd = mean.astype(x.dtype), 1 / np.sqrt(var + eps)
+    sums = _chunk_products(wide_dy, wide, *_tiled(lanes, x.dtype, centre), per_chunk)
+    chunks = sums.reshape(samples, -1, 2, lanes, channels).sum(axis=(1, 3))
+    dbias = chunks[:, 0]
+    product = (chunks[:, 1] + (centre - mean) * dbias) * rstd  # sum of dy xhat, (N, C)
+    dx = None
+    if inputs:
+        factor = rstd if weight is None else rstd * weight
+
+        def group_mean(column: Array) -> Array:
+            sums = column.reshape(samples, groups, -1).sum(axis=2)
+            return np.repeat(sums, channels // groups, axis=1) * rstd / (sites * channels // groups)
+
+        own = 1 if weight is None else weight
+        slope = group_mean(product * own) * rstd
+        shift = group_mean(dbias * own) + (centre - mean) * slope
+        dx = empty(x.shape, x.dtype)
+        columns = _tiled(lanes, x.dtype, centre, factor, shift, slope)
+        flat_dy, flat_x, flat_dx = (a.reshape(samples, -1) for a in (wide_dy, wide, dx))
+        _scale_rows_grad(flat_dy, flat_x, *columns, flat_dx)
+    return dx, product.sum(axis=0).astype(x.dtype), dbias.sum(axis=0).astype(x.dtype)
 
 
 @op

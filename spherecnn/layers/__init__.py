@@ -8,7 +8,7 @@ from spherecnn.layers.conv import CircularConv2d, Conv2d, CoordConv2d
 from spherecnn.layers.gate import Gate
 from spherecnn.layers.gated import GatedConv2d
 from spherecnn.layers.linear import Linear
-from spherecnn.layers.norm import BatchNorm, LayerNorm
+from spherecnn.layers.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from spherecnn.layers.registry import METHODS, Method, method, register
 from spherecnn.layers.resize import Downsample, Upsample
@@ -36,6 +36,8 @@ __all__ = [
     "Gate",
     "GatedConv2d",
     "GlobalAvgPool",
+    "GroupNorm",
+    "InstanceNorm",
     "Layer",
     "LayerNorm",
     "LeakyReLU",

@@ -1,4 +1,4 @@
-"""Batch normalisation and layer normalisation, channels last, any rank."""
+"""Batch, group, instance and layer normalisation, channels last, any rank."""
 
 from __future__ import annotations
 
@@ -106,6 +106,121 @@ class BatchNorm(Layer):
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
+
+
+class GroupNorm(Layer):
+    r"""Normalise groups of channels of each sample over its sites:
+
+    .. math:: y = \frac{x - \mathrm{E}[x]}{\sqrt{\mathrm{Var}[x] + \epsilon}}\,w + b
+
+    Mean and (biased) variance are those of one group of channels of one sample, over all its sites, in training and
+    inference alike: nothing depends on the batch.
+
+    Source: Wu and He, "Group normalization", ECCV 2018, eq. 1 to 7.
+
+    Parameters
+    ----------
+    num_groups : int
+        Groups of neighbouring channels.
+    num_channels : int
+        Channels, the size of the last axis; a multiple of `num_groups`.
+    eps : float
+        Added to the variance.
+    affine : bool
+        True for a weight and a bias (C,) that are trained; they start at 1 and 0.
+
+    Raises
+    ------
+    InputError
+        If channels do not divide into groups, or rank, channels or dtype of an input do not fit.
+
+    Examples
+    --------
+    >>> x = np.array([1.0, 3.0, 10.0, 30.0]).reshape(1, 1, 4)
+    >>> GroupNorm(2, 4).astype("float64")(x).round(4).ravel()
+    array([-1.,  1., -1.,  1.])
+    """
+
+    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True):
+        super().__init__()
+        self.num_groups = check_at_least("num_groups", num_groups, 1)
+        self.num_channels = check_at_least("num_channels", num_channels, 1)
+        if num_channels % num_groups:
+            raise InputError(
+                f"num_groups is {num_groups} for {num_channels} channels; expected a divisor: change one of them."
+            )
+        self.eps, self.affine = float(eps), bool(affine)
+        if affine:
+            self.weight = Param(np.ones(num_channels, np.float32))
+            self.bias = Param(np.zeros(num_channels, np.float32))
+
+    def forward(self, x: Array, *, train: bool) -> tuple[Array, Backward]:
+        check_array("the input", x, "..., N, P, C", self.dtype)
+        self.out_shape(x.shape)
+        sites = x.reshape(len(x), -1, self.num_channels)
+        weight, bias = (self.weight.value, self.bias.value) if self.affine else (None, None)
+        mean, var = norm.group_moments(sites, self.num_groups)
+        y = norm.group_norm(sites, mean, var, weight, bias, self.eps)
+
+        def backward(dy: Array, inputs: bool = True) -> Array | None:
+            dx, dweight, dbias = norm.group_norm_grad(
+                dy.reshape(sites.shape), sites, mean, var, weight, self.eps, inputs
+            )
+            if self.affine:
+                self.weight.add_grad(dweight)
+                self.bias.add_grad(dbias)
+            return None if dx is None else dx.reshape(x.shape)
+
+        return y.reshape(x.shape), backward
+
+    def out_shape(self, *shapes: Shape) -> Shape:
+        (shape,) = shapes
+        check_channels("the input", shape[-1], self.num_channels)
+        return tuple(shape)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}"
+
+
+class InstanceNorm(GroupNorm):
+    """Normalise each channel of each sample over its sites: `GroupNorm` with one channel a group.
+
+    Source: Ulyanov, Vedaldi and Lempitsky, "Instance normalization", 2016.
+
+    Parameters
+    ----------
+    num_features : int
+        Channels, the size of the last axis.
+    eps : float
+        Added to the variance.
+    affine : bool
+        True for a weight and a bias (C,) that are trained; they start at 1 and 0.
+
+    Raises
+    ------
+    InputError
+        If rank, channels or dtype of an input do not fit, or a sample has one site only.
+
+    Examples
+    --------
+    >>> InstanceNorm(1)(np.array([1.0, 3.0]).reshape(1, 2, 1)).round(4).ravel()
+    array([-1.,  1.])
+    """
+
+    def __init__(self, num_features: int, eps: float = 1e-5, affine: bool = False):
+        super().__init__(check_at_least("num_features", num_features, 1), num_features, eps, affine)
+
+    def out_shape(self, *shapes: Shape) -> Shape:
+        shape = super().out_shape(*shapes)
+        if math.prod(shape[1:-1]) < 2:
+            raise InputError(
+                f"the input has shape {shape}, one site per sample; expected 2 or more for InstanceNorm, which would "
+                "make it zero: use a larger image or another normalisation."
+            )
+        return shape
+
+    def extra_repr(self) -> str:
+        return f"{self.num_channels}, eps={self.eps}, affine={self.affine}"
 
 
 class LayerNorm(Layer):
