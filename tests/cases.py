@@ -15,6 +15,7 @@ from spherecnn.layers.base import Layer
 from spherecnn.layers.combine import Add, Composite, Concat, Residual, Sequential
 from spherecnn.layers.conv import CircularConv2d, Conv2d, CoordConv2d
 from spherecnn.layers.conv3d import Conv3d
+from spherecnn.layers.gate import Gate
 from spherecnn.layers.gated import GatedConv2d
 from spherecnn.layers.linear import Linear
 from spherecnn.layers.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
@@ -147,6 +148,7 @@ CASES = [
         lambda rng: ConvTranspose2d(4, 3, 5, 2, "same", padding_mode="sphere", rng=rng),
         ((2, 3, 4, 4),),
     ),
+    Case("gate", lambda rng: Gate("tanh"), ((2, 3, 5, 6),)),
     Case("gated", lambda rng: GatedConv2d(3, 5, 3, rng=rng), ((2, 4, 6, 3),)),
     Case("gated_relu", lambda rng: GatedConv2d(2, 16, 3, 2, activation="relu", rng=rng), ((2, 4, 6, 2),)),
     Case("gated_leaky", lambda rng: GatedConv2d(2, 3, 1, activation="leaky_relu", rng=rng), ((2, 4, 6, 2),)),
@@ -231,5 +233,10 @@ CASES = [
         "encoder_decoder",
         lambda rng: models.encoder_decoder("circular", 2, 1, Equirect(5, 9), width=2, depth=2, norm=None, rng=rng),
         ((2, 5, 9, 2),),
+    ),
+    Case(
+        "inpainter",
+        lambda rng: models.inpainter("circular", 2, 1, Equirect(6, 9), width=2, rng=rng),
+        ((2, 6, 9, 2),),
     ),
 ]

@@ -18,6 +18,7 @@ TINY = {
     "classifier": lambda method, grid=GRID: sc.models.classifier(method, 2, 3, grid, width=2, rng=0),
     "resnet": lambda method, grid=GRID: sc.models.resnet(method, 2, 3, grid, width=2, rng=0),
     "encoder_decoder": lambda method, grid=GRID: sc.models.encoder_decoder(method, 2, 3, grid, width=2, depth=2, rng=0),
+    "inpainter": lambda method, grid=GRID: sc.models.inpainter(method, 2, 3, grid, width=2, rng=0),
     "unet": lambda method, grid=GRID: sc.models.unet(method, 2, 3, grid, width=2, depth=2, rng=0),
 }
 
@@ -216,6 +217,34 @@ def test_unet_is_torchs():
 def test_unet_has_the_parameters_of_the_published_one():
     net = sc.models.unet("planar", 1, 2, sc.grids.Equirect(32), width=64, up="transpose", norm=None, rng=0)
     assert net.parameter_count == 31_030_658
+
+
+def test_inpainter_has_the_parameters_of_the_published_one():
+    """The coarse network of generative_inpainting with cnum=48, whose input has a channel of ones too."""
+    net = sc.models.inpainter("planar", 5, 3, GRID, rng=0)
+    convs = [(5, 48, 5), (24, 96, 3), (48, 96, 3), (48, 192, 3), *[(96, 192, 3)] * 8]
+    convs += [(96, 96, 3), (48, 96, 3), (48, 48, 3), (24, 24, 3), (12, 3, 3)]
+    assert net.parameter_count == sum(reads * gives * k * k + gives for reads, gives, k in convs) == 1_631_151
+
+
+def test_inpainter_reaches_the_other_side():
+    """A change at one pixel is felt half a turn away, through the dilated middle."""
+    net = sc.models.inpainter("circular", 1, 1, sc.grids.Equirect(32), width=4, rng=0)
+    x = np.zeros((1, 32, 64, 1), np.float32)
+    before = net(x)
+    x[0, 16, 3] = 1
+    assert (net(x) != before)[0, 16, 30:40].any()
+
+
+def test_signals_keep_their_size():
+    """Without normalisation neither depth nor gates make a signal vanish."""
+    x = np.random.default_rng(0).standard_normal((1, *GRID.shape, 3)).astype(np.float32)
+    for build in (
+        lambda: sc.models.inpainter("circular", 3, 3, GRID, width=16, rng=0),
+        lambda: sc.models.unet("circular", 3, 3, GRID, width=16, norm=None, rng=0),
+        lambda: sc.models.encoder_decoder("circular", 3, 3, GRID, width=16, norm=None, rng=0),
+    ):
+        assert 0.01 < build()(x).std() < 10
 
 
 def test_the_decoder_mirrors_the_encoder():

@@ -6,6 +6,7 @@ from spherecnn.layers.base import Layer, Param
 from spherecnn.layers.combine import Add, Composite, Concat, Residual, Sequential
 from spherecnn.layers.conv import CircularConv2d, Conv2d, CoordConv2d
 from spherecnn.layers.conv3d import Conv3d
+from spherecnn.layers.gate import Gate
 from spherecnn.layers.gated import GatedConv2d
 from spherecnn.layers.linear import Linear
 from spherecnn.layers.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
@@ -34,6 +35,7 @@ __all__ = [
     "Downsample",
     "Dropout",
     "Flatten",
+    "Gate",
     "GatedConv2d",
     "GlobalAvgPool",
     "GroupNorm",

@@ -8,9 +8,10 @@ from typing import Any
 from spherecnn import grids
 from spherecnn.errors import InputError
 from spherecnn.layers.base import Layer
-from spherecnn.models.blocks import ConvConvPool, ConvNormAct, DoubleConv, UpBlock
+from spherecnn.models.blocks import ConvConvPool, ConvNormAct, DoubleConv, GatedConv, UpBlock
 from spherecnn.models.classifier import Classifier, classifier
 from spherecnn.models.encoder_decoder import EncoderDecoder, encoder_decoder
+from spherecnn.models.inpainter import Inpainter, inpainter
 from spherecnn.models.residual import Bottleneck, ResidualBlock
 from spherecnn.models.resnet import ResNet, resnet
 from spherecnn.models.unet import UNet, unet
@@ -23,6 +24,8 @@ __all__ = [
     "ConvNormAct",
     "DoubleConv",
     "EncoderDecoder",
+    "GatedConv",
+    "Inpainter",
     "ResNet",
     "ResidualBlock",
     "UNet",
@@ -30,6 +33,7 @@ __all__ = [
     "build",
     "classifier",
     "encoder_decoder",
+    "inpainter",
     "resnet",
     "unet",
 ]
@@ -37,6 +41,7 @@ __all__ = [
 MODELS: dict[str, Callable[..., Any]] = {
     "classifier": classifier,
     "encoder_decoder": encoder_decoder,
+    "inpainter": inpainter,
     "resnet": resnet,
     "unet": unet,
 }

@@ -16,6 +16,7 @@ from spherecnn.layers import (
     BatchNorm,
     Composite,
     Concat,
+    Gate,
     Layer,
     LeakyReLU,
     Method,
@@ -234,6 +235,57 @@ class ConvConvPool(Composite):
     def trace(self, r: Any, *xs: Any) -> Any:
         (x,) = xs
         return r(self.pool, r(self.convs, x))
+
+
+class GatedConv(Composite):
+    """A convolution to features and gates, then features times the sigmoid of the gates: gated convolution.
+
+    `layers.GatedConv2d` for any method. There is no normalisation, as published; weights are He-normal.
+
+    Source: Yu et al., Free-form image inpainting with gated convolution, ICCV 2019, eq. 3.
+
+    Parameters
+    ----------
+    kind : str or Method
+    in_channels, out_channels : int
+        `out_channels` counts after gating.
+    grid : Grid
+        Of the input; `grid_out` is that of the output.
+    kernel_size, stride, dilation : int
+    activation : str
+        Of the features: "elu", "relu", "leaky_relu", "tanh" or "none".
+    rng : numpy.random.Generator or int, optional
+
+    Examples
+    --------
+    >>> import spherecnn as sc
+    >>> GatedConv("circular", 4, 8, sc.grids.Equirect(8), stride=2, rng=0).out_shape((1, 8, 16, 4))
+    (1, 4, 8, 8)
+    """
+
+    def __init__(
+        self,
+        kind: str | Method,
+        in_channels: int,
+        out_channels: int,
+        grid: Grid,
+        *,
+        kernel_size: int = 3,
+        stride: int = 1,
+        dilation: int = 1,
+        activation: str = "elu",
+        rng: Rng = None,
+    ):
+        super().__init__()
+        kind, rng = as_method(kind), generator(rng)
+        options: dict[str, Any] = {"kernel_size": kernel_size, "stride": stride, "dilation": dilation}
+        self.conv = he_normal(kind.conv(in_channels, 2 * out_channels, grid, **options, rng=rng), rng)
+        self.gate = Gate(activation)
+        self.grid_out = kind.strided(grid, stride) if stride > 1 else grid
+
+    def trace(self, r: Any, *xs: Any) -> Any:
+        (x,) = xs
+        return r(self.gate, r(self.conv, x))
 
 
 class UpBlock(Composite):

@@ -130,6 +130,6 @@ def unet(
     >>> import spherecnn as sc
     >>> net = unet("circular", 3, 2, sc.grids.Equirect(16), width=4, depth=2, rng=0)
     >>> net.out_shape((1, 16, 32, 3)), net.parameter_count
-    ((1, 16, 32, 2), 7506)
+    ((1, 16, 32, 2), 7622)
     """
     return UNet(method, in_channels, out_channels, grid, width, depth, up, norm, activation, rng)
