@@ -7,6 +7,7 @@ y (n,) int64, the names ``data.classes`` and ``data.grid``.
 from spherecnn.datasets.digits import digits
 from spherecnn.datasets.folder import PanoramaFolder, panoramas, read_panorama
 from spherecnn.datasets.idx import mnist, read_idx
+from spherecnn.datasets.notsoclevr import NotSoClevr, not_so_clevr
 from spherecnn.datasets.planar import PlanarDataset
 from spherecnn.datasets.project import project_planar
 from spherecnn.datasets.split import stratified_split
@@ -21,6 +22,7 @@ from spherecnn.datasets.transforms import (
 
 __all__ = [
     "Compose",
+    "NotSoClevr",
     "PanoramaFolder",
     "Photometric",
     "PlanarDataset",
@@ -28,6 +30,7 @@ __all__ = [
     "digits",
     "looking_at",
     "mnist",
+    "not_so_clevr",
     "panoramas",
     "project_planar",
     "random_rotation",

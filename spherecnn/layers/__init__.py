@@ -9,7 +9,7 @@ from spherecnn.layers.linear import Linear
 from spherecnn.layers.norm import BatchNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from spherecnn.layers.registry import METHODS, Method, method, register
-from spherecnn.layers.shape import Flatten
+from spherecnn.layers.shape import Flatten, Tile, Unflatten
 
 __all__ = [
     "ELU",
@@ -39,6 +39,8 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Tanh",
+    "Tile",
+    "Unflatten",
     "method",
     "register",
 ]

@@ -8,8 +8,17 @@ from spherecnn import grids
 from spherecnn.errors import InputError
 from spherecnn.layers.base import Layer
 from spherecnn.models.classifier import Classifier, classifier
+from spherecnn.models.coordconv import conv_regressor, coordconv_image_painter, coordconv_painter, coordconv_regressor
 
-__all__ = ["Classifier", "build", "classifier"]
+__all__ = [
+    "Classifier",
+    "build",
+    "classifier",
+    "conv_regressor",
+    "coordconv_image_painter",
+    "coordconv_painter",
+    "coordconv_regressor",
+]
 
 _MODELS = {"classifier": classifier}
 
