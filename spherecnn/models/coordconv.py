@@ -6,8 +6,6 @@ NeurIPS 2018, section 4, and its code.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from spherecnn.errors import check_at_least, check_choice
@@ -52,8 +50,7 @@ def coordconv_painter(mul: int = 1, *, rng: Rng = None) -> Sequential:
     >>> net(np.zeros((1, 2), np.float32)).shape, net.parameter_count
     ((1, 4096), 7553)
     """
-    rng = generator(rng)
-    return _he_normal(Sequential(*_coordconv_center(check_at_least("mul", mul, 1), rng), Flatten()), rng)
+    return Sequential(*_coordconv_center(check_at_least("mul", mul, 1), generator(rng)), Flatten())
 
 
 def coordconv_image_painter(mul: int = 1, kernel_size: int = 1, *, rng: Rng = None) -> Sequential:
@@ -84,7 +81,7 @@ def coordconv_image_painter(mul: int = 1, kernel_size: int = 1, *, rng: Rng = No
         paint += [Conv2d(channels, width, kernel_size, rng=rng), ReLU()]
         channels = width
     center = [*_coordconv_center(1, rng), Flatten(), Softmax(), Unflatten(1, (SIZE, SIZE, 1))]
-    return _he_normal(Sequential(*center, *paint[:-1]), rng)
+    return Sequential(*center, *paint[:-1])
 
 
 def coordconv_regressor(*, rng: Rng = None) -> Sequential:
@@ -109,7 +106,7 @@ def coordconv_regressor(*, rng: Rng = None) -> Sequential:
     steps: list[Layer] = [CoordConv2d(1, 8, 1, rng=rng)]
     steps += [Conv2d(8, 8, k, rng=rng) for k in (1, 1, 3)]
     steps += [Conv2d(8, 2, 3, rng=rng), MaxPool2d(8), MaxPool2d(8), Flatten()]
-    return _he_normal(Sequential(*steps), rng)
+    return Sequential(*steps)
 
 
 def conv_regressor(holdout: str = "uniform", *, rng: Rng = None) -> Sequential:
@@ -135,7 +132,7 @@ def conv_regressor(holdout: str = "uniform", *, rng: Rng = None) -> Sequential:
     check_choice("holdout", holdout, ("uniform", "quadrant"))
     rng = generator(rng)
     steps = _pooled(rng) if holdout == "uniform" else _strided(rng)
-    return _he_normal(Sequential(*steps), rng)
+    return Sequential(*steps)
 
 
 def _coordconv_center(mul: int, rng: np.random.Generator) -> list[Layer]:
@@ -163,14 +160,3 @@ def _strided(rng: np.random.Generator) -> list[Layer]:
     (reduce, relu), norm = conv(16, 3, 2), BatchNorm(16)
     last = [*conv(16, 3, 2), *conv(16, 1, 1), *conv(16, 3, 2), *conv(2, 3, 1)]
     return [*first, reduce, norm, relu, *last, AvgPool2d(2), Flatten()]
-
-
-def _he_normal(net: Any, rng: np.random.Generator) -> Any:
-    """Draw kernels from a normal distribution of variance 2 / fan_in, with biases of zero (He et al. 2015)."""
-    for _, layer in net.walk():
-        if isinstance(layer, Conv2d):
-            value = layer.weight.value
-            value[...] = rng.normal(0, np.sqrt(2 / np.prod(value.shape[:-1])), value.shape)
-            if layer.bias is not None:
-                layer.bias.value[...] = 0
-    return net
