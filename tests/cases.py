@@ -16,6 +16,7 @@ from spherecnn.layers.linear import Linear
 from spherecnn.layers.norm import BatchNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from spherecnn.layers.shape import Flatten, Tile, Unflatten
+from spherecnn.layers.transpose import CircularConvTranspose2d, ConvTranspose2d
 from spherecnn.models import classifier
 
 
@@ -74,6 +75,20 @@ CASES = [
     Case("circular_depthwise", lambda rng: CircularConv2d(3, 3, 3, 2, groups=3, rng=rng), ((2, 4, 6, 3),)),
     Case("coord", lambda rng: CoordConv2d(3, 4, 3, rng=rng), ((2, 4, 6, 3),)),
     Case("coord_with_r", lambda rng: CoordConv2d(3, 4, 3, 2, with_r=True, rng=rng), ((2, 4, 6, 3),)),
+    Case("transpose", lambda rng: ConvTranspose2d(3, 5, 4, 2, 1, rng=rng), ((2, 3, 4, 3),)),
+    Case("transpose_grouped", lambda rng: ConvTranspose2d(6, 9, 3, 2, 1, 1, 3, rng=rng), ((2, 3, 4, 6),)),
+    Case("transpose_depthwise", lambda rng: ConvTranspose2d(18, 18, 2, 2, groups=18, rng=rng), ((2, 3, 4, 18),)),
+    Case(
+        "transpose_dilated",
+        lambda rng: ConvTranspose2d(9, 17, (2, 3), (1, 3), 1, bias=False, dilation=2, rng=rng),
+        ((2, 3, 4, 9),),
+    ),
+    Case("transpose_circular", lambda rng: CircularConvTranspose2d(5, 4, 5, 2, rng=rng), ((2, 3, 4, 5),)),
+    Case(
+        "transpose_sphere",
+        lambda rng: ConvTranspose2d(4, 3, 5, 2, "same", padding_mode="sphere", rng=rng),
+        ((2, 3, 4, 4),),
+    ),
     Case("linear", lambda rng: Linear(7, 10, rng=rng), ((3, 7),)),
     Case("linear_sites", lambda rng: Linear(16, 33, bias=False, rng=rng), ((2, 3, 4, 16),)),
     Case("max_pool", lambda rng: MaxPool2d(2), ((2, 4, 6, 3),)),

@@ -10,6 +10,7 @@ from spherecnn.layers.norm import BatchNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from spherecnn.layers.registry import METHODS, Method, method, register
 from spherecnn.layers.shape import Flatten, Tile, Unflatten
+from spherecnn.layers.transpose import CircularConvTranspose2d, ConvTranspose2d
 
 __all__ = [
     "ELU",
@@ -19,9 +20,11 @@ __all__ = [
     "AvgPool2d",
     "BatchNorm",
     "CircularConv2d",
+    "CircularConvTranspose2d",
     "Composite",
     "Concat",
     "Conv2d",
+    "ConvTranspose2d",
     "CoordConv2d",
     "Dropout",
     "Flatten",

@@ -8,7 +8,13 @@ from spherecnn import grids
 from spherecnn.errors import InputError
 from spherecnn.layers.base import Layer
 from spherecnn.models.classifier import Classifier, classifier
-from spherecnn.models.coordconv import conv_regressor, coordconv_image_painter, coordconv_painter, coordconv_regressor
+from spherecnn.models.coordconv import (
+    conv_regressor,
+    coordconv_image_painter,
+    coordconv_painter,
+    coordconv_regressor,
+    deconv_painter,
+)
 
 __all__ = [
     "Classifier",
@@ -18,6 +24,7 @@ __all__ = [
     "coordconv_image_painter",
     "coordconv_painter",
     "coordconv_regressor",
+    "deconv_painter",
 ]
 
 _MODELS = {"classifier": classifier}

@@ -13,6 +13,7 @@ from spherecnn.layers import (
     AvgPool2d,
     BatchNorm,
     Conv2d,
+    ConvTranspose2d,
     CoordConv2d,
     Flatten,
     Layer,
@@ -84,6 +85,38 @@ def coordconv_image_painter(mul: int = 1, kernel_size: int = 1, *, rng: Rng = No
     return Sequential(*center, *paint[:-1])
 
 
+def deconv_painter(kernel_size: int = 3, mul: int = 1, *, rng: Rng = None) -> Sequential:
+    """From a point to an image by ordinary transposed convolutions, the network that CoordConv is compared with.
+
+    Six of them, 64-64-64-32-32-1 channels and stride 2, from 1 x 1 to 64 x 64, with batch normalisation and ReLU
+    between them.
+
+    Parameters
+    ----------
+    kernel_size : int
+    mul : int
+        Times as many channels.
+    rng : numpy.random.Generator or int, optional
+
+    Returns
+    -------
+    Sequential
+        From (N, 2), x and y from -1 to 1, to (N, 4096) scores of the pixels.
+
+    Examples
+    --------
+    >>> [deconv_painter(k, mul, rng=0).parameter_count for k, mul in ((2, 1), (3, 1), (4, 1), (4, 3))]
+    [46465, 103585, 183553, 1632001]
+    """
+    rng, mul = generator(rng), check_at_least("mul", mul, 1)
+    steps: list[Layer] = [Tile(1)]
+    channels = 2
+    for width in (64 * mul, 64 * mul, 64 * mul, 32 * mul, 32 * mul, 1):
+        steps += [ConvTranspose2d(channels, width, kernel_size, 2, "same", rng=rng), BatchNorm(width), ReLU()]
+        channels = width
+    return _he_normal(Sequential(*steps[:-2], Flatten()), rng)
+
+
 def coordconv_regressor(*, rng: Rng = None) -> Sequential:
     """From the picture of a point to the point: CoordConv, five convolutions without activations, the maximum.
 
@@ -106,7 +139,7 @@ def coordconv_regressor(*, rng: Rng = None) -> Sequential:
     steps: list[Layer] = [CoordConv2d(1, 8, 1, rng=rng)]
     steps += [Conv2d(8, 8, k, rng=rng) for k in (1, 1, 3)]
     steps += [Conv2d(8, 2, 3, rng=rng), MaxPool2d(8), MaxPool2d(8), Flatten()]
-    return Sequential(*steps)
+    return _he_normal(Sequential(*steps), rng)
 
 
 def conv_regressor(holdout: str = "uniform", *, rng: Rng = None) -> Sequential:
@@ -132,7 +165,7 @@ def conv_regressor(holdout: str = "uniform", *, rng: Rng = None) -> Sequential:
     check_choice("holdout", holdout, ("uniform", "quadrant"))
     rng = generator(rng)
     steps = _pooled(rng) if holdout == "uniform" else _strided(rng)
-    return Sequential(*steps)
+    return _he_normal(Sequential(*steps), rng)
 
 
 def _coordconv_center(mul: int, rng: np.random.Generator) -> list[Layer]:
@@ -160,3 +193,14 @@ def _strided(rng: np.random.Generator) -> list[Layer]:
     (reduce, relu), norm = conv(16, 3, 2), BatchNorm(16)
     last = [*conv(16, 3, 2), *conv(16, 1, 1), *conv(16, 3, 2), *conv(2, 3, 1)]
     return [*first, reduce, norm, relu, *last, AvgPool2d(2), Flatten()]
+
+
+def _he_normal(net: Sequential, rng: np.random.Generator) -> Sequential:
+    """Draw kernels from a normal distribution of variance 2 / fan_in, with biases of zero (He et al. 2015)."""
+    for _, layer in net.walk():
+        if isinstance(layer, Conv2d | ConvTranspose2d):
+            value = layer.weight.value
+            reads = value.shape[3] if isinstance(layer, ConvTranspose2d) else value.shape[2]
+            value[...] = rng.normal(0, np.sqrt(2 / (value.shape[0] * value.shape[1] * reads)), value.shape)
+            layer.bias.value[...] = 0
+    return net
