@@ -51,6 +51,7 @@ CASES = [
     Case("unflatten", lambda rng: Unflatten(1, (3, 4, 5)), ((2, 60),)),
     Case("unflatten_last", lambda rng: Unflatten(-1, (2, 3)), ((2, 4, 6),)),
     Case("tile", lambda rng: Tile((3, 4)), ((2, 5),)),
+    Case("tile_one_site", lambda rng: Tile(1), ((2, 5),)),
     Case("add", lambda rng: Add(), ((2, 3, 4), (2, 3, 4), (2, 3, 4))),
     Case("concat", lambda rng: Concat(), ((2, 3, 4), (2, 3, 1))),
     Case("sequential", lambda rng: Sequential(BatchNorm(4), ReLU(), Flatten(), LayerNorm(12)), ((3, 3, 4),)),

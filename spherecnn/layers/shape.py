@@ -111,7 +111,7 @@ class Tile(Layer):
 
     def forward(self, x: Array, *, train: bool) -> tuple[Array, Backward]:
         check_array("the input", x, "N, C")
-        y = np.ascontiguousarray(np.broadcast_to(x[:, None, None], self.out_shape(x.shape)))
+        y = np.broadcast_to(x[:, None, None], self.out_shape(x.shape)).copy()
 
         def backward(dy: Array) -> Array:
             return dy.sum(axis=(1, 2))
