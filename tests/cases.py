@@ -22,6 +22,7 @@ from spherecnn.layers.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from spherecnn.layers.resize import Downsample, Upsample
 from spherecnn.layers.shape import Flatten
+from spherecnn.layers.shape import Flatten, Tile, Unflatten
 from spherecnn.layers.transpose import CircularConvTranspose2d, ConvTranspose2d
 from spherecnn.layers.unpool import MaxUnpool2d
 
@@ -107,6 +108,10 @@ CASES = [
     Case("layer_norm_of_two_axes", lambda rng: LayerNorm((4, 3), eps=1e-3), ((5, 4, 3),)),
     Case("layer_norm_plain", lambda rng: LayerNorm(9, elementwise_affine=False), ((4, 9),)),
     Case("flatten", lambda rng: Flatten(), ((2, 3, 4, 5),)),
+    Case("unflatten", lambda rng: Unflatten(1, (3, 4, 5)), ((2, 60),)),
+    Case("unflatten_last", lambda rng: Unflatten(-1, (2, 3)), ((2, 4, 6),)),
+    Case("tile", lambda rng: Tile((3, 4)), ((2, 5),)),
+    Case("tile_one_site", lambda rng: Tile(1), ((2, 5),)),
     Case("add", lambda rng: Add(), ((2, 3, 4), (2, 3, 4), (2, 3, 4))),
     Case("concat", lambda rng: Concat(), ((2, 3, 4), (2, 3, 1))),
     Case("sequential", lambda rng: Sequential(BatchNorm(4), ReLU(), Flatten(), LayerNorm(12)), ((3, 3, 4),)),

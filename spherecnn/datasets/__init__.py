@@ -10,6 +10,7 @@ from spherecnn.datasets.folder import PanoramaFolder, panoramas, read_panorama
 from spherecnn.datasets.idx import mnist, read_idx
 from spherecnn.datasets.inpainting import Holes, Inpainting, NewHoles, hide, inpainting
 from spherecnn.datasets.paired import PairedFolder, paired, read_labels
+from spherecnn.datasets.notsoclevr import NotSoClevr, not_so_clevr
 from spherecnn.datasets.planar import PlanarDataset
 from spherecnn.datasets.project import project_planar
 from spherecnn.datasets.split import stratified_split
@@ -28,6 +29,7 @@ __all__ = [
     "Inpainting",
     "NewHoles",
     "PairedFolder",
+    "NotSoClevr",
     "PanoramaFolder",
     "Photometric",
     "PlanarDataset",
@@ -38,6 +40,7 @@ __all__ = [
     "looking_at",
     "mnist",
     "paired",
+    "not_so_clevr",
     "panoramas",
     "project_planar",
     "random_rotation",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
-from spherecnn.errors import check_array
+import numpy as np
+
+from spherecnn.errors import InputError, check_array, check_at_least
 from spherecnn.layers.base import Array, Backward, Layer, Shape
 
 
@@ -32,3 +35,94 @@ class Flatten(Layer):
     def out_shape(self, *shapes: Shape) -> Shape:
         (shape,) = shapes
         return (shape[0], math.prod(shape[1:]))
+
+
+class Unflatten(Layer):
+    """Split one axis into several: (N, H W C) to (N, H, W, C). Arguments as in PyTorch.
+
+    Parameters
+    ----------
+    dim : int
+        The axis, not that of the batch; negative ones count from the last.
+    unflattened_size : tuple of int
+        Sizes of the new axes, whose product is the size of the old one.
+
+    Raises
+    ------
+    InputError
+        If the sizes do not multiply to that of the axis.
+
+    Examples
+    --------
+    >>> Unflatten(1, (4, 5, 3))(np.zeros((2, 60))).shape
+    (2, 4, 5, 3)
+    """
+
+    def __init__(self, dim: int, unflattened_size: tuple[int, ...]):
+        super().__init__()
+        if dim == 0:
+            raise InputError("dim is 0, the batch; expected another axis: choose 1 or more, or a negative one.")
+        self.dim = dim
+        self.unflattened_size = tuple(check_at_least("a size", size, 1) for size in unflattened_size)
+
+    def forward(self, x: Array, *, train: bool) -> tuple[Array, Backward]:
+        check_array("the input", x, "..., N, C")
+        y = x.reshape(self.out_shape(x.shape))
+
+        def backward(dy: Array) -> Array:
+            return dy.reshape(x.shape)
+
+        return y, backward
+
+    def out_shape(self, *shapes: Shape) -> Shape:
+        (shape,) = shapes
+        axis = self.dim + len(shape) if self.dim < 0 else self.dim
+        if not 0 < axis < len(shape) or shape[axis] != math.prod(self.unflattened_size):
+            raise InputError(
+                f"the input has shape {tuple(shape)}; expected {math.prod(self.unflattened_size)} in axis {self.dim}, "
+                f"the product of {self.unflattened_size}: change the sizes or the axis."
+            )
+        return (*shape[:axis], *self.unflattened_size, *shape[axis + 1 :])
+
+    def extra_repr(self) -> str:
+        return f"{self.dim}, {self.unflattened_size}"
+
+
+class Tile(Layer):
+    r"""Copy a vector to every site of an image, (N, C) to (N, H, W, C): :math:`y_{n,p,q,c} = x_{n,c}`
+
+    The first step of a network that draws what a few numbers describe; its gradient sums over the sites.
+
+    Parameters
+    ----------
+    size : int or pair (rows, columns)
+
+    Examples
+    --------
+    >>> Tile(2)(np.array([[1.0, 2.0]]))[0, :, :, 1]
+    array([[2., 2.],
+           [2., 2.]])
+    """
+
+    def __init__(self, size: Any):
+        super().__init__()
+        rows, columns = size if isinstance(size, tuple | list) and len(size) == 2 else (size, size)
+        self.size = check_at_least("size", rows, 1), check_at_least("size", columns, 1)
+
+    def forward(self, x: Array, *, train: bool) -> tuple[Array, Backward]:
+        check_array("the input", x, "N, C")
+        y = np.broadcast_to(x[:, None, None], self.out_shape(x.shape)).copy()
+
+        def backward(dy: Array) -> Array:
+            return dy.sum(axis=(1, 2))
+
+        return y, backward
+
+    def out_shape(self, *shapes: Shape) -> Shape:
+        (shape,) = shapes
+        if len(shape) != 2:
+            raise InputError(f"the input has shape {tuple(shape)}; expected (N, C): pass one vector a sample.")
+        return (shape[0], *self.size, shape[1])
+
+    def extra_repr(self) -> str:
+        return f"{self.size}"

@@ -36,6 +36,23 @@ __all__ = [
     "inpainter",
     "resnet",
     "unet",
+from spherecnn.models.coordconv import (
+    conv_regressor,
+    coordconv_image_painter,
+    coordconv_painter,
+    coordconv_regressor,
+    deconv_painter,
+)
+
+__all__ = [
+    "Classifier",
+    "build",
+    "classifier",
+    "conv_regressor",
+    "coordconv_image_painter",
+    "coordconv_painter",
+    "coordconv_regressor",
+    "deconv_painter",
 ]
 
 MODELS: dict[str, Callable[..., Any]] = {
