@@ -197,12 +197,15 @@ def test_coordinates_follow_their_own_axis():
 
 def test_coord_equals_conv_of_joined_channels():
     rng = np.random.default_rng(0)
-    coord = CoordConv2d(3, 4, 3, rng=rng)
-    conv = Conv2d(5, 4, 3)
+    coord = CoordConv2d(3, 4, 3, rng=rng).astype(np.float64)
+    conv = Conv2d(5, 4, 3).astype(np.float64)
     conv.weight.value[...], conv.bias.value[...] = coord.weight.value, coord.bias.value
-    x = rng.standard_normal((2, 4, 7, 3), dtype=np.float32)
+    x, dy = rng.standard_normal((2, 4, 7, 3)), rng.standard_normal((2, 4, 7, 4))
     joined = np.concatenate([x, np.broadcast_to(coord.coordinates(4, 7), (2, 4, 7, 2))], axis=-1)
-    np.testing.assert_array_equal(coord(x), conv(joined))
+    (y, backward), (other, other_backward) = coord.forward(x, train=True), conv.forward(joined, train=True)
+    np.testing.assert_allclose(y, other, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(backward(dy), other_backward(dy)[..., :3], rtol=0, atol=1e-14)
+    np.testing.assert_allclose(coord.weight.grad, conv.weight.grad, rtol=0, atol=1e-13)
 
 
 def test_global_average_weighs_by_area():

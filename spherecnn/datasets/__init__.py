@@ -9,8 +9,8 @@ from spherecnn.datasets.digits import digits
 from spherecnn.datasets.folder import PanoramaFolder, panoramas, read_panorama
 from spherecnn.datasets.idx import mnist, read_idx
 from spherecnn.datasets.inpainting import Holes, Inpainting, NewHoles, hide, inpainting
-from spherecnn.datasets.paired import PairedFolder, paired, read_labels
 from spherecnn.datasets.notsoclevr import NotSoClevr, not_so_clevr
+from spherecnn.datasets.paired import PairedFolder, paired, read_labels
 from spherecnn.datasets.planar import PlanarDataset
 from spherecnn.datasets.project import project_planar
 from spherecnn.datasets.split import stratified_split
@@ -28,8 +28,8 @@ __all__ = [
     "Holes",
     "Inpainting",
     "NewHoles",
-    "PairedFolder",
     "NotSoClevr",
+    "PairedFolder",
     "PanoramaFolder",
     "Photometric",
     "PlanarDataset",
@@ -39,8 +39,8 @@ __all__ = [
     "inpainting",
     "looking_at",
     "mnist",
-    "paired",
     "not_so_clevr",
+    "paired",
     "panoramas",
     "project_planar",
     "random_rotation",

@@ -13,7 +13,6 @@ from spherecnn.layers.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from spherecnn.layers.registry import METHODS, Method, method, register
 from spherecnn.layers.resize import Downsample, Upsample
-from spherecnn.layers.shape import Flatten
 from spherecnn.layers.shape import Flatten, Tile, Unflatten
 from spherecnn.layers.transpose import CircularConvTranspose2d, ConvTranspose2d
 from spherecnn.layers.unpool import MaxUnpool2d
@@ -55,9 +54,9 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Tanh",
-    "Upsample",
     "Tile",
     "Unflatten",
+    "Upsample",
     "method",
     "register",
 ]

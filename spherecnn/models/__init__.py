@@ -10,6 +10,13 @@ from spherecnn.errors import InputError
 from spherecnn.layers.base import Layer
 from spherecnn.models.blocks import ConvConvPool, ConvNormAct, DoubleConv, GatedConv, UpBlock
 from spherecnn.models.classifier import Classifier, classifier
+from spherecnn.models.coordconv import (
+    conv_regressor,
+    coordconv_image_painter,
+    coordconv_painter,
+    coordconv_regressor,
+    deconv_painter,
+)
 from spherecnn.models.encoder_decoder import EncoderDecoder, encoder_decoder
 from spherecnn.models.inpainter import Inpainter, inpainter
 from spherecnn.models.residual import Bottleneck, ResidualBlock
@@ -32,27 +39,15 @@ __all__ = [
     "UpBlock",
     "build",
     "classifier",
-    "encoder_decoder",
-    "inpainter",
-    "resnet",
-    "unet",
-from spherecnn.models.coordconv import (
-    conv_regressor,
-    coordconv_image_painter,
-    coordconv_painter,
-    coordconv_regressor,
-    deconv_painter,
-)
-
-__all__ = [
-    "Classifier",
-    "build",
-    "classifier",
     "conv_regressor",
     "coordconv_image_painter",
     "coordconv_painter",
     "coordconv_regressor",
     "deconv_painter",
+    "encoder_decoder",
+    "inpainter",
+    "resnet",
+    "unet",
 ]
 
 MODELS: dict[str, Callable[..., Any]] = {
