@@ -104,7 +104,7 @@ def _tiles(rows: Axis, columns: Axis, size: int) -> Tiles | None:
 
 def _line(axis: Axis) -> tuple[np.ndarray, np.ndarray] | None:
     """Sources (size_out + 2,) and their turns, where tap i of output p is number p + i; None if it is not."""
-    if axis.taps != KERNEL:
+    if axis.taps != KERNEL or len(axis.shape_in) > 1:
         return None
     n = axis.size_out
     place = np.arange(n)[:, None] + np.arange(KERNEL)
@@ -125,14 +125,14 @@ def _adjoint_tiles(rows: Axis, columns: Axis, size: int) -> Tiles | None:
 
 def _adjoint(axis: Axis) -> Axis | None:
     """The axis by which outputs feed inputs, tap i as tap 2 - i; None if a tap uses an input twice."""
-    if axis.taps != KERNEL:
+    if axis.taps != KERNEL or len(axis.shape_in) > 1:
         return None
     source = np.full((axis.size_in, KERNEL), -1)
     for p, i in zip(*np.nonzero((axis.source >= 0) & ~axis.turned), strict=True):
         if source[axis.source[p, i], KERNEL - 1 - i] >= 0:
             return None
         source[axis.source[p, i], KERNEL - 1 - i] = p
-    return Axis(axis.size_out, source, np.zeros(source.shape, bool))
+    return Axis(source, np.zeros(source.shape, bool), axis.shape_out, axis.shape_in)
 
 
 def _fold(rows: Axis, columns: Axis) -> tuple[np.ndarray, Stencil] | None:
@@ -141,5 +141,6 @@ def _fold(rows: Axis, columns: Axis) -> tuple[np.ndarray, Stencil] | None:
         return None
     number = np.full(rows.size_in + 1, -1)
     number[touched] = np.arange(len(touched))
-    only = Axis(len(touched), np.where(rows.turned, number[rows.source], -1), rows.turned)
+    source = np.where(rows.turned, number[rows.source], -1)
+    only = Axis(source, rows.turned, (len(touched),), rows.shape_out)
     return touched, product(only, columns).transposed
