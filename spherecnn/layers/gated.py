@@ -147,6 +147,7 @@ class GatedConv2d(Layer):
         if self.form == "split":
             return self.conv
         joint = self._joint
+        joint.exact = self.feature.exact
         for name, param in joint.params.items():
             param.value = self._joined(self.feature.params[name].value, self.gate.params[name].value)
             param.zero_grad()
