@@ -201,8 +201,16 @@ CASES = [
         lambda rng: models.ConvNormAct("sphere", 3, 4, Equirect(4), stride=2, activation="gelu", rng=rng),
         ((2, 4, 8, 3),),
     ),
-    Case("double_conv", lambda rng: models.DoubleConv("circular", 3, 4, Equirect(4), rng=rng), ((2, 4, 8, 3),)),
-    Case("conv_conv_pool", lambda rng: models.ConvConvPool("circular", 3, 4, Equirect(4), rng=rng), ((2, 4, 8, 3),)),
+    Case(
+        "double_conv",
+        lambda rng: models.DoubleConv("circular", 3, 8, Equirect(4), norm="group", rng=rng),
+        ((2, 4, 8, 3),),
+    ),
+    Case(
+        "conv_conv_pool",
+        lambda rng: models.ConvConvPool("circular", 3, 4, Equirect(4), norm="instance", rng=rng),
+        ((2, 4, 8, 3),),
+    ),
     Case(
         "residual_block",
         lambda rng: models.ResidualBlock("coord", 3, 4, Equirect(4), stride=2, norm=None, rng=rng),

@@ -5,7 +5,7 @@ import pytest
 from cases import CASES
 
 import spherecnn as sc
-from spherecnn.layers import Composite, CoordConv2d, Flatten, GlobalAvgPool, MaxUnpool2d
+from spherecnn.layers import Composite, CoordConv2d, Flatten, GlobalAvgPool, GroupNorm, InstanceNorm, MaxUnpool2d
 from spherecnn.layers.combine import floating
 from spherecnn.layers.conv import Window
 
@@ -37,7 +37,8 @@ def sums(layer):
     """Whether a layer sums in the order of the sites: over the sphere, or where unpooled windows overlap."""
 
     def one(part):
-        return isinstance(part, GlobalAvgPool) or (isinstance(part, MaxUnpool2d) and part.kernel_size != part.stride)
+        overlaps = isinstance(part, MaxUnpool2d) and part.kernel_size != part.stride
+        return overlaps or isinstance(part, (GlobalAvgPool, GroupNorm, InstanceNorm))
 
     return any(one(part) for _, part in layer.walk())
 
@@ -138,6 +139,7 @@ NETWORKS = {
     "inpainter": lambda method: sc.models.inpainter(method, 2, 3, GRID, width=4, rng=0),
     "unet": lambda method: sc.models.unet(method, 2, 3, GRID, width=8, depth=3, rng=0),
     "unet_transpose": lambda method: sc.models.unet(method, 2, 3, GRID, width=8, depth=2, up="transpose", rng=0),
+    "unet_group": lambda method: sc.models.unet(method, 2, 3, GRID, width=8, depth=2, norm="group", rng=0),
     "unet_nearest": lambda method: sc.models.unet(method, 2, 3, GRID, width=4, depth=1, up="nearest", rng=0),
 }
 DENSE = {

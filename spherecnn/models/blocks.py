@@ -17,6 +17,8 @@ from spherecnn.layers import (
     Composite,
     Concat,
     Gate,
+    GroupNorm,
+    InstanceNorm,
     Layer,
     LeakyReLU,
     Method,
@@ -37,10 +39,23 @@ ACTIVATIONS: dict[str, Callable[[], Layer]] = {
 }
 NORMS: dict[str, Callable[[int], Layer]] = {
     "batch": BatchNorm,
+    "group": lambda channels: GroupNorm(groups_of(channels), channels),
+    "instance": lambda channels: InstanceNorm(channels, affine=True),
 }
 UPS = ("bilinear", "nearest", "transpose")
 
 Rng = np.random.Generator | int | None
+
+
+def groups_of(channels: int) -> int:
+    """Return how many groups a `GroupNorm` has: at most the published 32, and 4 channels or more in each.
+
+    Examples
+    --------
+    >>> [groups_of(channels) for channels in (6, 8, 64, 256)]
+    [1, 2, 16, 32]
+    """
+    return math.gcd(32, channels // 4) if channels % 4 == 0 else 1
 
 
 def activation(name: str | None) -> Layer | None:
