@@ -5,6 +5,7 @@ import pytest
 from cases import CASES
 
 import spherecnn as sc
+from spherecnn import layers
 from spherecnn.layers import Composite, CoordConv2d, Flatten, GlobalAvgPool, GroupNorm, InstanceNorm, MaxUnpool2d
 from spherecnn.layers.combine import floating
 from spherecnn.layers.conv import Window
@@ -172,6 +173,27 @@ def test_gradients_turn_with_the_panorama(name, method):
     net = DENSE[name](method)
     shapes = ((1, *GRID.shape, 2),)
     assert turned_apart(net, shapes, total_stride(net, *shapes), np.random.default_rng(2), train=True) <= bound(net)
+
+
+FAST = {
+    "layer": lambda method: layers.method(method).conv(32, 48, GRID, rng=0),
+    "classifier": lambda method: sc.models.classifier(method, 2, 3, GRID, width=16, rng=0),
+    "unet": lambda method: sc.models.unet(method, 2, 3, GRID, width=16, depth=2, norm=None, rng=0),
+}
+
+
+@pytest.mark.parametrize("method", ["circular", "sphere"])
+@pytest.mark.parametrize("name", FAST)
+def test_fast_convolutions_turn_within_their_error_and_exact_ones_to_the_bit(name, method):
+    """16 channels and more, where `Conv2d` takes Winograd's tiles, whose stated error is 1e-5 a layer."""
+    rng, net = np.random.default_rng(2), FAST[name](method)
+    shapes = ((1, *GRID.shape, 32 if name == "layer" else 2),)
+    shift, train = max(4, total_stride(net, *shapes)) + 1, name != "classifier"
+    if name != "layer":
+        shift -= 1
+    depth = sum(hasattr(part, "exact") for _, part in net.walk())
+    assert 0 < turned_apart(net, shapes, shift, rng, train=train) < 1e-5 * depth
+    assert turned_apart(net.set_exact(), shapes, shift, rng, train=train) <= bound(net)
 
 
 @pytest.mark.parametrize("method", ["planar", "coord"])

@@ -170,7 +170,8 @@ def test_kept_weights_are_made_once(monkeypatch):
     [
         ((64, 128), 64, 64, "float32", 4),
         ((64, 128), 64, 64, "float64", None),
-        ((64, 128), 16, 64, "float32", None),
+        ((64, 128), 8, 64, "float32", None),
+        ((64, 128), 16, 64, "float32", 4),
         ((64, 128), 40, 64, "float32", None),
         ((8, 8), 64, 64, "float32", None),
         ((64, 2), 64, 64, "float32", 2),

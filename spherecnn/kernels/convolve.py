@@ -15,7 +15,9 @@ from spherecnn.stencils.tiles import adjoint_tiles, tiles
 
 # Fewer channels or sites than these do not repay the transforms (benchmarks/winograd.py). The number of samples is
 # not looked at, so that a sample's result does not depend on its batch.
-LEAST_CHANNELS, LEAST_SITES = 32, 128
+LEAST_CHANNELS, LEAST_SITES = 16, 128
+# In the weight gradient, the transforms of the sums are repaid by so many sites of the batch for each channel.
+SITES_A_CHANNEL = 4
 # The error of F(4x4) grows with the root of the channels: beyond these, F(2x2), whose error is a fifth.
 MOST_CHANNELS = 1024
 # The transforms of F(2x2) are cheaper than the number of its products says.
@@ -85,7 +87,8 @@ def convolve_dw(x: Any, dy: Any, stencil: Any, w: Any, groups: int = 1, exact: b
     if _each_alone(w, groups):
         dw, db = depthwise_dw(x, dy, stencil)
         return dw[:, None], db
-    cut = None if exact else _cut(tiles, stencil, w, groups)
+    repaid = len(x) * stencil.sites_out >= SITES_A_CHANNEL * max(w.shape[1:])
+    cut = _cut(tiles, stencil, w, groups) if repaid and not exact else None
     if cut is not None:
         return winograd_dw(x, dy, cut)
     joined = _joined(w, groups)

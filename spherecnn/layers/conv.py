@@ -94,8 +94,8 @@ class Conv2d(Window):
         "zeros", "circular" (columns wrap, zeros beyond the poles), "sphere" (columns wrap, rows fold over the
         poles), "sphere_poles" (the same for grids with rows on the poles), "reflect" or "replicate".
     exact : bool, keyword only
-        False lets 3x3 kernels of stride 1 in float32, from 32 channels on, run by Winograd's F(4x4) or F(2x2): two
-        to three times as fast, with an error below 1e-5 of the largest output. True never does, so that equal
+        False lets 3x3 kernels of stride 1 in float32, from 16 channels on, run by Winograd's F(4x4) or F(2x2): up to
+        three times as fast, with an error below 1e-5 of the largest output. True never does, so that equal
         pixels give equal bits wherever they are; `Layer.set_exact` sets it for a whole network.
     rng : numpy.random.Generator or int, keyword only
         Of the initial weights, uniform in ±1/sqrt(fan_in) as in PyTorch.
