@@ -1,4 +1,4 @@
-"""A turned panorama gives a turned result: every layer and network without coordinates, to the bit."""
+"""A turned panorama gives a turned result: every layer and network without coordinates: exact ones to the bit."""
 
 import numpy as np
 import pytest
@@ -95,7 +95,7 @@ RING = list(ring_cases())
 @pytest.mark.parametrize("case", RING, ids=lambda case: case.name)
 def test_layers_turn_with_the_panorama(case):
     rng = np.random.default_rng(1)
-    layer = case.build(rng)
+    layer = case.build(rng).set_exact()
     stride = total_stride(layer, *case.shapes)
     for shift in {stride, case.shapes[0][2] - stride}:
         assert turned_apart(layer, case.shapes, shift, rng) <= bound(layer)
@@ -111,7 +111,7 @@ def test_convolutions_turn_with_the_panorama(seed):
     stride = int(rng.choice([1, 1, 2, 4]))
     layer = sc.layers.Conv2d(
         *map(int, channels), tuple(map(int, kernel)), stride, "same", tuple(map(int, dilation)), groups,
-        padding_mode=mode, rng=rng,
+        padding_mode=mode, exact=True, rng=rng,
     )  # fmt: skip
     shapes = ((2, 9, 16, int(channels[0])),)
     for shift in (stride, 8, 16 - stride):
@@ -154,7 +154,7 @@ DENSE = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_turn_with_the_panorama(name, method):
     rng = np.random.default_rng(2)
-    net = NETWORKS[name](method)
+    net = NETWORKS[name](method).set_exact()
     shapes = ((1, *GRID.shape, 2),)
     stride = total_stride(net, *shapes)
     assert wraps(net)
@@ -170,7 +170,7 @@ def test_every_network_is_turned():
 @pytest.mark.parametrize("method", ["circular", "sphere"])
 @pytest.mark.parametrize("name", DENSE)
 def test_gradients_turn_with_the_panorama(name, method):
-    net = DENSE[name](method)
+    net = DENSE[name](method).set_exact()
     shapes = ((1, *GRID.shape, 2),)
     assert turned_apart(net, shapes, total_stride(net, *shapes), np.random.default_rng(2), train=True) <= bound(net)
 
