@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from spherecnn.kernels.unpool import unpool, unpool_dx
 from spherecnn.layers.base import Array, Backward, Shape
 from spherecnn.layers.conv import Pair, pair
 from spherecnn.layers.pool import _Pool2d
+from spherecnn.stencils import Stencil
 
 
 class MaxUnpool2d(_Pool2d):
@@ -97,15 +99,14 @@ class MaxUnpool2d(_Pool2d):
             raise InputError(
                 f"the indices have dtype {indices.dtype}; expected integers: pass what MaxPool2d returned second."
             )
-        if indices.size and not -1 <= indices.min() <= indices.max() < sites:
+        least, most = (indices.min(), indices.max()) if indices.size else (0, 0)
+        if least < -1 or most >= sites:
             raise InputError(
-                f"the indices run from {indices.min()} to {indices.max()}; expected sites of an image of "
+                f"the indices run from {least} to {most}; expected sites of an image of "
                 f"{image[0]} x {image[1]}: give the size of the image that was pooled as output_size."
             )
         first = indices[:1, :, :, :1].reshape(-1)
-        seen = first < 0
-        for out, _, source in self.stencil_of((image[0], image[1]), windows).slots():
-            seen[out] |= source == first[out]
+        seen = (first < 0) | (_sources(self.stencil_of((image[0], image[1]), windows)) == first).any(axis=0)
         if not seen.all():
             p = int(np.flatnonzero(~seen)[0])
             raise InputError(
@@ -125,3 +126,12 @@ class MaxUnpool2d(_Pool2d):
 
     def extra_repr(self) -> str:
         return self.window_repr() + (f", output_size={self.output_size}" if self.output_size else "")
+
+
+@lru_cache(maxsize=32)
+def _sources(stencil: Stencil) -> Array:
+    """Which sites each window reads, (taps, windows)."""
+    table = np.full((stencil.taps, stencil.sites_out), -1, np.int32)
+    for out, tap, source in stencil.slots():
+        table[tap, out] = source
+    return table
