@@ -41,7 +41,9 @@ def figure(runs: dict[tuple[str, str], Any], truth: dict[str, list[np.ndarray]])
 def panel(axes: Any, seen: np.ndarray, held: np.ndarray, title: str) -> None:
     """Show two maps, each in a colour; 1 is full brightness, and faint values are lifted."""
     light = [np.sqrt(np.clip(m, 0, 1))[..., None] for m in (seen, held)]
-    axes.imshow(np.clip(light[0] * SEEN + light[1] * HELD + np.array([0.03, 0.05, 0.10]), 0, 1), interpolation="nearest")
+    axes.imshow(
+        np.clip(light[0] * SEEN + light[1] * HELD + np.array([0.03, 0.05, 0.10]), 0, 1), interpolation="nearest"
+    )
     axes.set_title(title, color="white", fontsize=9.5)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_color("#33415e")
@@ -62,4 +64,4 @@ def curves(axes: Any, logs: dict[str, list[dict[str, float]]], split: str) -> No
     axes.tick_params(colors="white", which="both", labelsize=8)
     axes.spines[:].set_color("#33415e")
     axes.grid(alpha=0.15)
-    axes.legend(fontsize=7.5, facecolor=NIGHT, edgecolor="#33415e", labelcolor="white", loc="center right")
+    axes.legend(fontsize=7.5, facecolor=NIGHT, edgecolor="#33415e", labelcolor="white", loc="center left")
