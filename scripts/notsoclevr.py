@@ -74,10 +74,11 @@ ENTRIES = [
         "classify",
         "CoordConv",
         lambda split, seed: sc.models.coordconv_painter(rng=seed),
-        epochs=10,
+        epochs=4,
         batch_size=16,
         lr=1e-2,
         l2=1e-3,
+        cosine=True,
         published=("1", "1"),
     ),
     Entry(
@@ -273,33 +274,35 @@ def report(out: Path) -> str:
     """Write results.csv, one row a run, and results.md, the table; return the table."""
     rows = list(summaries(out))
     write_atomic(out / "results.csv", table_csv([SUMMARY, *rows], "# " + command_line()).encode())
+    text = markdown([dict(zip(SUMMARY, row, strict=True)) for row in rows])
+    write_atomic(out / "results.md", text.encode())
+    return text
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The table, a line for each network and split: ranges over the seeds, beside what is published."""
     lines = [
         "| task | split | network | parameters | seeds | epochs | seconds | train | test | solved in | published |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for entry in ENTRIES:
         for split, published in zip(HOLDOUTS, entry.published, strict=True):
-            found = [r for r in rows if r[:3] == (entry.task, split, entry.network)]
+            key = (entry.task, split, entry.network)
+            found = [r for r in rows if (r["task"], r["split"], r["network"]) == key]
             if found:
-                cells = [entry.task, split, entry.network, f"{found[0][3]:,}", *merged(found), published or "-"]
+                cells = [*key, f"{int(found[0]['parameters']):,}", *merged(found), published or "-"]
                 lines.append(f"| {' | '.join(map(str, cells))} |")
-    text = "\n".join(lines) + "\n"
-    write_atomic(out / "results.md", text.encode())
-    return text
+    return "\n".join(lines) + "\n"
 
 
-def merged(rows: list[tuple[Any, ...]]) -> list[str]:
-    """Cells of the runs that differ in their seed only: the median, and the range where it is one."""
-    solved = [r[10] for r in rows if r[10] != ""]
+def merged(rows: list[dict[str, Any]]) -> list[str]:
+    """Cells of the runs that differ in their seed only: the range where they differ."""
+    solved = [int(r["solved"]) for r in rows if r["solved"] != ""]
     when = f"epoch {span(solved, 0)}" if solved else "never"
-    return [
-        str(len(rows)),
-        span([r[6] for r in rows], 0),
-        span([r[7] for r in rows], 0),
-        span([r[8] for r in rows], 3),
-        span([r[9] for r in rows], 3),
-        when + (f" ({len(solved)} of {len(rows)})" if 0 < len(solved) < len(rows) else ""),
+    cells = [
+        span([float(r[name]) for r in rows], digits) for name, digits in zip(SUMMARY[6:10], (0, 0, 3, 3), strict=True)
     ]
+    return [str(len(rows)), *cells, when + (f" ({len(solved)} of {len(rows)})" if 0 < len(solved) < len(rows) else "")]
 
 
 def span(values: list[float], digits: int) -> str:
@@ -342,9 +345,8 @@ def draw(out: Path) -> str:
                 return "."
             with np.load(found[0].with_suffix(".npz")) as maps:
                 runs[split, network] = read_run(found[0])[1], dict(maps)
-    truth = {
-        s: [not_so_clevr(holdout=s, split=p).onehots().sum(axis=0)[..., 0] for p in ("train", "test")] for s in HOLDOUTS
-    }
+    parts = {s: [not_so_clevr(holdout=s, split=part) for part in ("train", "test")] for s in HOLDOUTS}
+    truth = {s: [data.onehots().sum(axis=0)[..., 0] for data in both] for s, both in parts.items()}
     sc.viz.save(figure(runs, truth), out / "notsoclevr.png", dpi=100)
     return " and notsoclevr.png."
 

@@ -64,4 +64,4 @@ def curves(axes: Any, logs: dict[str, list[dict[str, float]]], split: str) -> No
     axes.tick_params(colors="white", which="both", labelsize=8)
     axes.spines[:].set_color("#33415e")
     axes.grid(alpha=0.15)
-    axes.legend(fontsize=7.5, facecolor=NIGHT, edgecolor="#33415e", labelcolor="white", loc="center right")
+    axes.legend(fontsize=7.5, facecolor=NIGHT, edgecolor="#33415e", labelcolor="white", loc="center left")
