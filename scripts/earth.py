@@ -226,7 +226,7 @@ def measure(views: Views, labels: Array, band: Band, grid: sc.grids.Equirect, st
 
 
 def all_seams(band: Band, grid: sc.grids.Equirect) -> list[int]:
-    """Columns that get the seam at their western edge, all around the planet; the first is in the middle of the band."""
+    """Columns with the seam at their western edge, all around the planet; the first is in the middle of the band."""
     middle = band[0] + ((band[1] - band[0]) % 360 or 360) / 2
     first = round((middle + 180) / 360 * grid.width)
     steps = np.unique(np.arange(SEAMS) * grid.width // SEAMS)
