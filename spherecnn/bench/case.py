@@ -38,20 +38,31 @@ def images(*shape: int, seed: int = 0) -> np.ndarray:
     return x
 
 
-def against(torch: Any, layer: Any, peer: Callable[[Any], Any], shape: tuple[int, ...]) -> tuple[Work, Work | None]:
+def against(
+    torch: Any, layer: Any, peer: Any, shape: tuple[int, ...], which: str, parameters: tuple[Any, ...] = ()
+) -> tuple[Work, Work | None]:
+    """Our layer in training or inference, and `peer(x)` of torch on the same channels_last images.
+
+    With gradients, those of the input and of the peer's `parameters`.
+    """
     x, dy = images(*shape), images(*layer.out_shape(shape), seed=1)
 
     def ours() -> object:
+        if which == "forward":
+            return layer(x)
+        layer.zero_grad()
         return layer.forward(x, train=True)[1](dy)
 
     if torch is None:
         return ours, None
-    module = peer(torch.nn)
-    tx = torch.from_numpy(x).permute(0, 3, 1, 2).requires_grad_()
-    tdy = torch.from_numpy(dy).permute(0, 3, 1, 2)
+    first = (0, len(shape) - 1, *range(1, len(shape) - 1))
+    tx = torch.from_numpy(x).permute(first).requires_grad_()
+    tdy = torch.from_numpy(dy).permute(first)
 
     def theirs() -> object:
-        tx.grad = None
-        return module(tx).backward(tdy)
+        if which == "forward":
+            with torch.no_grad():
+                return peer(tx)
+        return torch.autograd.grad(peer(tx), (tx, *parameters), tdy)
 
     return ours, theirs

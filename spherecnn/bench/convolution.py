@@ -82,9 +82,12 @@ def conv(
 
 def batch_norm(torch: Any, n: int, h: int, w: int, c: int) -> tuple[Work, Work | None]:
     """Batch normalisation in training."""
-    return against(torch, sc.layers.BatchNorm(c), lambda nn: nn.BatchNorm2d(c), (n, h, w, c))
+    peer = None if torch is None else torch.nn.BatchNorm2d(c)
+    parameters = () if peer is None else tuple(peer.parameters())
+    return against(torch, sc.layers.BatchNorm(c), peer, (n, h, w, c), "forward+backward", parameters)
 
 
 def max_pool(torch: Any, n: int, h: int, w: int, c: int) -> tuple[Work, Work | None]:
     """Max pooling in 2 x 2 windows."""
-    return against(torch, sc.layers.MaxPool2d(2), lambda nn: nn.MaxPool2d(2), (n, h, w, c))
+    peer = torch and torch.nn.MaxPool2d(2)
+    return against(torch, sc.layers.MaxPool2d(2), peer, (n, h, w, c), "forward+backward")

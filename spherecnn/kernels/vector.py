@@ -59,7 +59,6 @@ else:
     WIDE, PAIR, SINGLE = (2, 6), (2, 6), (1, 12)
     OUTER = (2, 4)
 SITES = 12  # a multiple of the sites of every tile
-LINE_BYTES = 64
 DEPTHWISE = (4, 4) if HOST.registers >= 32 else (2, 4)
 
 
@@ -458,26 +457,3 @@ def depthwise_outer_tile(slots: int) -> Any:
         return VOID(source, INT, INT, gradient, INT, d), codegen
 
     return outer
-
-
-def prefetcher() -> Any:
-    """Return the intrinsic ``prefetch(array, at, count)``: ask for elements array[at : at + count] in the L2 cache."""
-
-    @intrinsic
-    def prefetch(typing, array, at, count):
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            kind = signature.args[0]
-            line = LINE_BYTES // (kind.dtype.bitwidth // 8)
-            pointer = context.make_array(kind)(context, builder, args[0]).data
-            byte = ir.IntType(8).as_pointer()
-            name = ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32])
-            ask = cgutils.get_or_insert_function(builder.module, name, "llvm.prefetch.p0i8")
-            flags = [ir.Constant(I32, n) for n in (0, 2, 1)]  # to read, into L2, data
-            with cgutils.for_range_slice(builder, ir.Constant(I64, 0), args[2], ir.Constant(I64, line)) as (i, _):
-                at = builder.gep(pointer, [builder.add(args[1], i)])
-                builder.call(ask, [builder.bitcast(at, byte), *flags])
-            return context.get_dummy_value()
-
-        return VOID(array, INT, INT), codegen
-
-    return prefetch

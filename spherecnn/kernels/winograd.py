@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from spherecnn.kernels import vector
 from spherecnn.kernels.gather_gemm import (
     PAIR_SITES,
     PAIR_VECTORS,
@@ -35,7 +34,6 @@ from spherecnn.kernels.winograd_transform import collect_tile, matrices, spread_
 
 spread_4, spread_2 = spread_tile(4), spread_tile(2)
 collect_4, collect_2 = collect_tile(4), collect_tile(2)
-prefetch = vector.prefetcher()
 spread_gradient_4, spread_gradient_2 = spread_gradient_tile(4), spread_gradient_tile(2)
 
 # Transformed inputs of a block, in bytes; planes are kept apart by a few elements, or all would share cache lines.
@@ -232,25 +230,6 @@ def places_of(n, step):
     return offset
 
 
-@kernel(inline=True)
-def spell_block(first, last, count, per_in, channels, tiles, start, place):
-    """Starts and element offsets of the inputs of the tiles first .. last - 1."""
-    across, planes = (tiles.columns_out + tiles.size - 1) // tiles.size, (tiles.size + 2) ** 2
-    for t in range(first, last):
-        sample, tile = t // count, t % count
-        start[t - first] = sample * per_in
-        spell_inputs(tile // across, tile % across, channels, tiles, place[(t - first) * planes :])
-
-
-@kernel(inline=True)
-def fetch(array, i, n, step, start, place, channels):
-    """Ask for site i of each of n tiles, while others are multiplied."""
-    for t in range(n):
-        at = place[t * step + i]
-        if at >= 0:
-            prefetch(array, start[t] + at, channels)
-
-
 @kernel()
 def tile_tasks(x, u, bias, y, room, block, count, tiles):
     samples, sites_in, channels = x.shape
@@ -260,59 +239,35 @@ def tile_tasks(x, u, bias, y, room, block, count, tiles):
     blocks = max(threads, (total + block - 1) // block)
     xs, ys = x.reshape(-1), y.reshape(-1)
     per_in, per_out = sites_in * channels, y.shape[1] * outputs
-    zero = np.zeros(channels, x.dtype)
-    only_tap = np.zeros(1, np.int32)
+    zero, only_tap = np.zeros(max(channels, wide), x.dtype), np.zeros(1, np.int32)  # zero is the bias too
     for thread in prange(threads):
         work = room[thread]
-        nothing = np.zeros(wide, x.dtype)
         spare = room[thread, room.shape[1] - outputs :]
-        starts, places = np.zeros((2, block), np.int64), np.zeros((2, block * planes), np.int32)
-        target = np.empty(m * m, np.int32)
+        place, target = np.empty(planes, np.int32), np.empty(m * m, np.int32)
         plane, plane_out = block * channels + APART, block * wide + APART
-        v0, m0 = 0, planes * plane
-        begin, end = thread * blocks // threads, (thread + 1) * blocks // threads
-        first, last = begin * total // blocks, (begin + 1) * total // blocks
-        spell_block(first, last, count, per_in, channels, tiles, starts[0], places[0])
-        for q in range(begin, end):
+        m0 = planes * plane  # the products lie behind the transformed inputs
+        for q in range(thread * blocks // threads, (thread + 1) * blocks // threads):
             first, last = q * total // blocks, (q + 1) * total // blocks
-            following = min((q + 2) * total // blocks, total)
             if first == last:
                 continue
-            now, then = (q - begin) % 2, (q - begin + 1) % 2
-            start = starts[now]
-            place = places[now]
-            start_then = starts[then]
-            place_then = places[then]
-            spell_block(last, following, count, per_in, channels, tiles, start_then, place_then)
-            for t in range(last - first):
-                source = Source(xs, start[t], place, 0, only_tap, 0, 1, channels, zero)
-                at = v0 + t * channels
+            for t in range(first, last):
+                sample, tile = t // count, t % count
+                spell_inputs(tile // across, tile % across, channels, tiles, place)
+                source = Source(xs, sample * per_in, place, 0, only_tap, 0, 1, channels, zero)
+                at = (t - first) * channels
                 if m == 4:
-                    spread_4(source, t * planes, work, at, plane, channels // lanes)
+                    spread_4(source, 0, work, at, plane, channels // lanes)
                 else:
-                    spread_2(source, t * planes, work, at, plane, channels // lanes)
+                    spread_2(source, 0, work, at, plane, channels // lanes)
             rows = places_of(last - first, channels)
             k = 0
             while k < outputs:
                 width = block_size(outputs - k, lanes)
                 products = Rows(work, m0, places_of(last - first, width))
                 for i in range(planes):
-                    source = Source(work, v0 + i * plane, rows, 0, only_tap, 0, 1, channels, zero)
-                    weights = Weights(u, (k * planes + i * width) * channels, nothing, 0)
-                    sink = Rows(work, m0 + i * plane_out, products.offset)
-                    if width == wide:
-                        for p in range(0, last - first, WIDE_SITES):
-                            mix_wide(source, p, weights, 0, 0, sink, p)
-                    elif width == PAIR_VECTORS * lanes:
-                        for p in range(0, last - first, PAIR_SITES):
-                            mix_pair(source, p, weights, 0, 0, sink, p)
-                    else:
-                        for p in range(0, last - first, SINGLE_SITES):
-                            mix_single(source, p, weights, 0, 0, sink, p)
-                    if i + 1 < planes:
-                        prefetch(u, (k * planes + (i + 1) * width) * channels, channels * width)
-                    if k == 0 and i % n < m:
-                        fetch(xs, i, following - last, planes, start_then, place_then, channels)
+                    source = Source(work, i * plane, rows, 0, only_tap, 0, 1, channels, zero)
+                    weights = u[(k * planes + i * width) * channels : (k * planes + (i + 1) * width) * channels]
+                    multiply(source, weights, Rows(work, m0 + i * plane_out, products.offset), last - first, width)
                 for t in range(first, last):
                     sample, tile = t // count, t % count
                     spell_outputs(tile // across, tile % across, outputs, tiles, target)
@@ -323,6 +278,22 @@ def tile_tasks(x, u, bias, y, room, block, count, tiles):
                     else:
                         collect_2(products, at, plane_out, bias, k, sink, spare, width // lanes)
                 k += width
+
+
+@kernel(inline=True)
+def multiply(source, u, sink, n, width):
+    """Mix the channels of n rows to `width` outputs, a tile of registers at a time."""
+    lanes = VECTOR_BYTES // u.itemsize
+    weights = Weights(u, 0, source.zero, 0)
+    if width == WIDE_VECTORS * lanes:
+        for p in range(0, n, WIDE_SITES):
+            mix_wide(source, p, weights, 0, 0, sink, p)
+    elif width == PAIR_VECTORS * lanes:
+        for p in range(0, n, PAIR_SITES):
+            mix_pair(source, p, weights, 0, 0, sink, p)
+    else:
+        for p in range(0, n, SINGLE_SITES):
+            mix_single(source, p, weights, 0, 0, sink, p)
 
 
 @kernel()
