@@ -15,6 +15,7 @@ import numpy as np
 from spherecnn.kernels.jit import get_num_threads, set_num_threads
 from spherecnn.kernels.op import Op
 from spherecnn.layers.base import Array, Layer
+from spherecnn.layers.combine import floating
 
 TOLERANCE = 1e-7  # of a directional derivative, relative
 STEPS = (1e-4, 1e-5, 1e-6)  # the shorter ones for a kink that the longer ones step over
@@ -66,13 +67,13 @@ def check_layer(layer: Layer, *inputs: Array, rng: np.random.Generator | int = 0
     rng = np.random.default_rng(rng)
     for dtype in (np.float32, np.float64):
         run = _Run(copy.deepcopy(layer).astype(dtype), [_as(x, dtype) for x in inputs])
-        dy = _as(rng.standard_normal(run.y.shape), dtype)
-        _check_shapes(run, dy)
-        _check_gradients_add(run, dy)
+        dys = tuple(_as(rng.standard_normal(y.shape), dtype) for y in floating(run.y))
+        _check_shapes(run, dys, dtype)
+        _check_gradients_add(run, dys)
         _check_batch(run)
         _check_state(run)
-        _check_threads(run, dy)
-    _check_derivatives(run, dy, rng)
+        _check_threads(run, dys)
+    _check_derivatives(run, dys, rng)
 
 
 class _Run:
@@ -87,16 +88,16 @@ class _Run:
         self.seeds = [generator.bit_generator.state for generator in self.random]
         self.y = self.forward()[0]
 
-    def forward(self, train: bool = True) -> tuple[Array, Callable[..., Any]]:
+    def forward(self, train: bool = True) -> tuple[Any, Callable[..., Any]]:
         for generator, seed in zip(self.random, self.seeds, strict=True):
             generator.bit_generator.state = seed
         return self.layer.forward(*self.xs, train=train)
 
-    def gradients(self, dy: Array) -> tuple[Array, list[Any], dict[str, Array]]:
+    def gradients(self, dys: tuple[Array, ...]) -> tuple[Any, list[Any], dict[str, Array]]:
         """Return y, the gradients of the inputs and copies of those of the parameters."""
         self.layer.zero_grad()
         y, backward = self.forward()
-        dxs = backward(dy)
+        dxs = backward(*dys)
         grads = {name: p.grad.copy() for name, p in self.params.items()}
         return y, list(dxs) if isinstance(dxs, tuple) else [dxs], grads
 
@@ -110,14 +111,16 @@ def _require(holds: Any, run: _Run, sentence: str) -> None:
         raise AssertionError(f"{run.name}: {sentence}")
 
 
-def _check_shapes(run: _Run, dy: Array) -> None:
+def _check_shapes(run: _Run, dys: tuple[Array, ...], dtype: Any) -> None:
     """dtypes, shapes, and nothing written."""
-    dtype = dy.dtype
-    dy_before = dy.copy()
-    y, dxs, _ = run.gradients(dy)
-    _require(y.dtype == dtype, run, f"the output has dtype {y.dtype} for inputs of {dtype}.")
-    shape = run.layer.out_shape(*(x.shape for x in run.xs))
-    _require(y.shape == tuple(shape), run, f"the output has shape {y.shape} but out_shape says {shape}.")
+    before = [dy.copy() for dy in dys]
+    ys, dxs, _ = run.gradients(dys)
+    shapes = run.layer.out_shape(*(x.shape for x in run.xs))
+    for y, shape in zip(_as_list(ys), shapes if isinstance(ys, tuple) else [shapes], strict=True):
+        _require(
+            y.dtype == dtype or y.dtype.kind in "iu", run, f"the output has dtype {y.dtype} for inputs of {dtype}."
+        )
+        _require(y.shape == tuple(shape), run, f"the output has shape {y.shape} but out_shape says {shape}.")
     _require(len(dxs) == len(run.xs), run, f"backward returns {len(dxs)} gradients for {len(run.xs)} inputs.")
     for i, (x, dx) in enumerate(zip(run.xs, dxs, strict=True)):
         if x.dtype.kind != "f":
@@ -129,14 +132,15 @@ def _check_shapes(run: _Run, dy: Array) -> None:
     run.forward(train=False)
     for i, (x, old) in enumerate(zip(run.xs, run.given, strict=True)):
         _require(np.array_equal(x, old), run, f"input {i} was written.")
-    _require(np.array_equal(dy, dy_before), run, "dy was written.")
+    for dy, old in zip(dys, before, strict=True):
+        _require(np.array_equal(dy, old), run, "dy was written.")
 
 
-def _check_gradients_add(run: _Run, dy: Array) -> None:
+def _check_gradients_add(run: _Run, dys: tuple[Array, ...]) -> None:
     if not run.params:
         return
-    _, _, once = run.gradients(dy)
-    run.forward()[1](dy)
+    _, _, once = run.gradients(dys)
+    run.forward()[1](*dys)
     for name, p in run.params.items():
         _require(
             _close(p.grad, 2 * once[name]),
@@ -144,43 +148,43 @@ def _check_gradients_add(run: _Run, dy: Array) -> None:
             f"a second backward pass does not add to the gradient of {name}.",
         )
     run.layer.zero_grad()
-    result = run.forward()[1](dy, inputs=False)
+    result = run.forward()[1](*dys, inputs=False)
     _require(result is None, run, "backward(dy, inputs=False) returns something; None is expected.")
     for name, p in run.params.items():
         _require(_close(p.grad, once[name]), run, f"backward(dy, inputs=False) gives another gradient of {name}.")
 
 
 def _check_batch(run: _Run) -> None:
-    whole = run.layer(*run.xs)
+    whole = _as_list(run.layer(*run.xs))
     for n in range(len(run.xs[0])):
-        alone = run.layer(*(x[n : n + 1] for x in run.xs))
-        _require(
-            _close(alone, whole[n : n + 1]),
-            run,
-            f"inference of sample {n} alone differs from that in its batch.",
-        )
+        alone = _as_list(run.layer(*(x[n : n + 1] for x in run.xs)))
+        for one, all_of_them in zip(alone, whole, strict=True):
+            same = _close(one, all_of_them[n : n + 1])
+            _require(same, run, f"inference of sample {n} alone differs from that in its batch.")
 
 
 def _check_state(run: _Run) -> None:
-    y = run.layer(*run.xs)
+    ys = _as_list(run.layer(*run.xs))
     saved = {name: value.copy() for name, value in run.layer.state().items()}
     for value in run.layer.state().values():
         value += 1
     run.layer.load_state(saved)
     for name, value in run.layer.state().items():
         _require(np.array_equal(value, saved[name]), run, f"load_state does not restore {name}.")
-    _require(np.array_equal(run.layer(*run.xs), y), run, "the output differs after load_state of its own state.")
+    for again, y in zip(_as_list(run.layer(*run.xs)), ys, strict=True):
+        _require(np.array_equal(again, y), run, "the output differs after load_state of its own state.")
 
 
-def _check_threads(run: _Run, dy: Array) -> None:
+def _check_threads(run: _Run, dys: tuple[Array, ...]) -> None:
     if numba.config.NUMBA_NUM_THREADS < 2:  # type: ignore[attr-defined]
         return
     before, results = get_num_threads(), []
     try:
         for threads in (1, 2):
             set_num_threads(threads)
-            y, dxs, grads = run.gradients(dy)
-            named = {"the output": y} | {f"the gradient of input {i}": dx for i, dx in enumerate(dxs)}
+            ys, dxs, grads = run.gradients(dys)
+            named = {"the output" + f" {i}" * (i > 0): y for i, y in enumerate(_as_list(ys))}
+            named |= {f"the gradient of input {i}": dx for i, dx in enumerate(dxs)}
             results.append(named | {f"the gradient of {name}": grad for name, grad in grads.items()})
     finally:
         set_num_threads(before)
@@ -189,17 +193,18 @@ def _check_threads(run: _Run, dy: Array) -> None:
         _require(same, run, f"{what} has other bits on 2 threads than on 1.")
 
 
-def _check_derivatives(run: _Run, dy: Array, rng: np.random.Generator) -> None:
-    y, dxs, grads = run.gradients(dy)
+def _check_derivatives(run: _Run, dys: tuple[Array, ...], rng: np.random.Generator) -> None:
+    ys, dxs, grads = run.gradients(dys)
     wanted = [(f"input {i}", x, dx) for i, (x, dx) in enumerate(zip(run.xs, dxs, strict=True)) if x.dtype.kind == "f"]
     wanted += [(name, p.value, grads[name]) for name, p in run.params.items()]
-    rounding = np.finfo(np.float64).eps * np.linalg.norm(dy * y)
+    size = np.sqrt(sum(np.linalg.norm(dy * y) ** 2 for dy, y in zip(dys, floating(ys), strict=True)))
+    rounding = np.finfo(np.float64).eps * size
     for what, array, gradient in wanted:
         v = rng.uniform(-1, 1, array.shape)
         expected = (gradient * v).sum()
         typical = np.linalg.norm(gradient * v)  # of such a sum; the sum itself may be near zero by chance
         for h in STEPS:
-            error = abs(_slope(run, dy, array, v, h) - expected)
+            error = abs(_slope(run, dys, array, v, h) - expected)
             if error <= TOLERANCE * typical + 50 * rounding / h:
                 break
         else:
@@ -209,13 +214,14 @@ def _check_derivatives(run: _Run, dy: Array, rng: np.random.Generator) -> None:
             )
 
 
-def _slope(run: _Run, dy: Array, array: Array, v: Array, h: float) -> float:
-    """Derivative of <dy, y> along v by a central difference of fourth order; `array` is put back."""
+def _slope(run: _Run, dys: tuple[Array, ...], array: Array, v: Array, h: float) -> float:
+    """Derivative of <dys, ys> along v by a central difference of fourth order; `array` is put back."""
     centre, total = array.copy(), 0.0
     for steps, factor in ((1, 8), (2, -1)):
         for sign in (1, -1):
             array[...] = centre + sign * steps * h * v
-            total += sign * factor * (dy * run.forward()[0]).sum()
+            ys = floating(run.forward()[0])
+            total += sign * factor * sum((dy * y).sum() for dy, y in zip(dys, ys, strict=True))
     array[...] = centre
     return total / (12 * h)
 

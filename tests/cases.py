@@ -4,30 +4,82 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from spherecnn import models
 from spherecnn.grids import Equirect
 from spherecnn.layers.activation import ELU, GELU, Dropout, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from spherecnn.layers.base import Layer
-from spherecnn.layers.combine import Add, Concat, Residual, Sequential
+from spherecnn.layers.combine import Add, Composite, Concat, Residual, Sequential
 from spherecnn.layers.conv import CircularConv2d, Conv2d, CoordConv2d
+from spherecnn.layers.gate import Gate
 from spherecnn.layers.gated import GatedConv2d
 from spherecnn.layers.linear import Linear
 from spherecnn.layers.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from spherecnn.layers.resize import Downsample, Upsample
 from spherecnn.layers.shape import Flatten
-from spherecnn.models import classifier
+from spherecnn.layers.transpose import CircularConvTranspose2d, ConvTranspose2d
+from spherecnn.layers.unpool import MaxUnpool2d
 
 
 @dataclass(frozen=True)
 class Case:
-    """A layer, built from a generator, and the shapes of its inputs."""
+    """A layer, built from a generator, and its inputs: shapes of floats, and integers as they are."""
 
     name: str
     build: Callable[[np.random.Generator], Layer]
     shapes: tuple[tuple[int, ...], ...]
+    integers: tuple[np.ndarray, ...] = ()
+
+
+class Reopened(Composite):
+    """An encoder and a decoder around pooling with switches."""
+
+    def __init__(self, mode: str, size: tuple[int, int], rng: np.random.Generator):
+        super().__init__()
+        self.down, self.up = (Conv2d(3, 3, 3, padding_mode=mode, rng=rng) for _ in range(2))
+        self.pool = MaxPool2d(3, 2, 1, return_indices=True, padding_mode=mode)
+        self.unpool = MaxUnpool2d(3, 2, 1, mode, output_size=size)
+
+    def trace(self, r: Any, x: Any) -> Any:
+        z, indices = r(self.pool, r(self.down, x))
+        return r(self.unpool, r(self.up, z), indices)
+
+
+class Halves(Composite):
+    """Several outputs, one of which only adds to a gradient, and one that is an integer."""
+
+    def __init__(self, rng: np.random.Generator):
+        super().__init__()
+        self.conv = Conv2d(2, 3, 3, rng=rng)
+        self.pool = MaxPool2d(2, return_indices=True)
+
+    def trace(self, r: Any, x: Any) -> Any:
+        fine = r(self.conv, x)
+        coarse, indices = r(self.pool, fine)
+        return coarse, indices, fine
+
+
+class Unused(Composite):
+    """Takes one of three outputs."""
+
+    def __init__(self, rng: np.random.Generator):
+        super().__init__()
+        self.halves = Halves(rng)
+        self.act = Tanh()
+
+    def trace(self, r: Any, x: Any) -> Any:
+        coarse, _, _ = r(self.halves, x)
+        return r(self.act, coarse)
+
+
+def pooled(shape: tuple[int, ...], *options: Any, **more: Any) -> np.ndarray:
+    """Return indices of a pooling of random numbers."""
+    x = np.random.default_rng(1).standard_normal(shape)
+    return MaxPool2d(*options, return_indices=True, **more)(x)[1]
 
 
 CASES = [
@@ -78,6 +130,21 @@ CASES = [
     Case("circular_depthwise", lambda rng: CircularConv2d(3, 3, 3, 2, groups=3, rng=rng), ((2, 4, 6, 3),)),
     Case("coord", lambda rng: CoordConv2d(3, 4, 3, rng=rng), ((2, 4, 6, 3),)),
     Case("coord_with_r", lambda rng: CoordConv2d(3, 4, 3, 2, with_r=True, rng=rng), ((2, 4, 6, 3),)),
+    Case("transpose", lambda rng: ConvTranspose2d(3, 5, 4, 2, 1, rng=rng), ((2, 3, 4, 3),)),
+    Case("transpose_grouped", lambda rng: ConvTranspose2d(6, 9, 3, 2, 1, 1, 3, rng=rng), ((2, 3, 4, 6),)),
+    Case("transpose_depthwise", lambda rng: ConvTranspose2d(18, 18, 2, 2, groups=18, rng=rng), ((2, 3, 4, 18),)),
+    Case(
+        "transpose_dilated",
+        lambda rng: ConvTranspose2d(9, 17, (2, 3), (1, 3), 1, bias=False, dilation=2, rng=rng),
+        ((2, 3, 4, 9),),
+    ),
+    Case("transpose_circular", lambda rng: CircularConvTranspose2d(5, 4, 5, 2, rng=rng), ((2, 3, 4, 5),)),
+    Case(
+        "transpose_sphere",
+        lambda rng: ConvTranspose2d(4, 3, 5, 2, "same", padding_mode="sphere", rng=rng),
+        ((2, 3, 4, 4),),
+    ),
+    Case("gate", lambda rng: Gate("tanh"), ((2, 3, 5, 6),)),
     Case("gated", lambda rng: GatedConv2d(3, 5, 3, rng=rng), ((2, 4, 6, 3),)),
     Case("gated_relu", lambda rng: GatedConv2d(2, 16, 3, 2, activation="relu", rng=rng), ((2, 4, 6, 2),)),
     Case("gated_leaky", lambda rng: GatedConv2d(2, 3, 1, activation="leaky_relu", rng=rng), ((2, 4, 6, 2),)),
@@ -92,6 +159,19 @@ CASES = [
     Case("max_pool", lambda rng: MaxPool2d(2), ((2, 4, 6, 3),)),
     Case("max_pool_seam", lambda rng: MaxPool2d(3, 2, 1, padding_mode="circular"), ((2, 4, 6, 3),)),
     Case("max_pool_sphere", lambda rng: MaxPool2d((3, 2), 1, 1, padding_mode="sphere"), ((2, 4, 6, 17),)),
+    Case("max_pool_ceil", lambda rng: MaxPool2d(3, 2, 1, ceil_mode=True), ((2, 4, 6, 3),)),
+    Case("max_pool_indices", lambda rng: MaxPool2d(2, return_indices=True, padding_mode="circular"), ((2, 4, 6, 3),)),
+    Case("max_unpool", lambda rng: MaxUnpool2d(2), ((2, 2, 3, 5),), (pooled((2, 4, 6, 5), 2),)),
+    Case(
+        "max_unpool_overlapping",
+        lambda rng: MaxUnpool2d(3, 2, 1, "circular", output_size=(4, 6)),
+        ((2, 2, 3, 17),),
+        (pooled((2, 4, 6, 17), 3, 2, 1, padding_mode="circular"),),
+    ),
+    Case("reopened", lambda rng: Reopened("circular", (5, 6), rng), ((2, 5, 6, 3),)),
+    Case("reopened_sphere", lambda rng: Reopened("sphere", (4, 8), rng), ((2, 4, 8, 3),)),
+    Case("several_outputs", lambda rng: Halves(rng), ((2, 4, 6, 2),)),
+    Case("unused_outputs", lambda rng: Unused(rng), ((2, 4, 6, 2),)),
     Case("avg_pool", lambda rng: AvgPool2d(2), ((2, 4, 6, 3),)),
     Case("avg_pool_uncounted", lambda rng: AvgPool2d(3, 2, 1, count_include_pad=False), ((2, 4, 6, 16),)),
     Case("avg_pool_sphere", lambda rng: AvgPool2d(3, 1, 1, padding_mode="sphere"), ((2, 4, 6, 5),)),
@@ -105,7 +185,62 @@ CASES = [
     Case("downsample_bilinear", lambda rng: Downsample((2, 4), None, "bilinear", "replicate"), ((2, 5, 6, 70),)),
     Case(
         "classifier",
-        lambda rng: classifier("circular", 2, 3, Equirect(8), width=3, rng=rng),
+        lambda rng: models.classifier("circular", 2, 3, Equirect(8), width=3, rng=rng),
         ((3, 8, 16, 2),),
+    ),
+    Case(
+        "conv_norm_act",
+        lambda rng: models.ConvNormAct("sphere", 3, 4, Equirect(4), stride=2, activation="gelu", rng=rng),
+        ((2, 4, 8, 3),),
+    ),
+    Case(
+        "double_conv",
+        lambda rng: models.DoubleConv("circular", 3, 8, Equirect(4), norm="group", rng=rng),
+        ((2, 4, 8, 3),),
+    ),
+    Case(
+        "conv_conv_pool",
+        lambda rng: models.ConvConvPool("circular", 3, 4, Equirect(4), norm="instance", rng=rng),
+        ((2, 4, 8, 3),),
+    ),
+    Case(
+        "residual_block",
+        lambda rng: models.ResidualBlock("coord", 3, 4, Equirect(4), stride=2, norm=None, rng=rng),
+        ((2, 4, 8, 3),),
+    ),
+    Case(
+        "bottleneck",
+        lambda rng: models.Bottleneck("circular", 8, 2, Equirect(4), dilation=3, activation="elu", rng=rng),
+        ((2, 4, 8, 8),),
+    ),
+    Case(
+        "resnet",
+        lambda rng: models.resnet("circular", 2, 3, Equirect(16), width=2, stem="imagenet", rng=rng),
+        ((2, 16, 32, 2),),
+    ),
+    Case(
+        "up_block",
+        lambda rng: models.UpBlock("circular", 4, 3, 2, Equirect(2, 5), Equirect(5, 11), up="transpose", rng=rng),
+        ((2, 2, 5, 4), (2, 5, 11, 3)),
+    ),
+    Case(
+        "unet",
+        lambda rng: models.unet("sphere", 2, 3, Equirect(6, 8), width=2, depth=1, rng=rng),
+        ((2, 6, 8, 2),),
+    ),
+    Case(
+        "unet_odd",
+        lambda rng: models.unet("circular", 2, 1, Equirect(5, 10), width=2, depth=2, norm=None, rng=rng),
+        ((2, 5, 10, 2),),
+    ),
+    Case(
+        "encoder_decoder",
+        lambda rng: models.encoder_decoder("circular", 2, 1, Equirect(5, 9), width=2, depth=2, norm=None, rng=rng),
+        ((2, 5, 9, 2),),
+    ),
+    Case(
+        "inpainter",
+        lambda rng: models.inpainter("circular", 2, 1, Equirect(6, 9), width=2, rng=rng),
+        ((2, 6, 9, 2),),
     ),
 ]

@@ -37,7 +37,7 @@ def test_contract(case):
     layer = case.build(rng)
     for p in layer.named_params().values():  # away from the ones and zeros that hide mistakes
         p.value += rng.uniform(-0.3, 0.3, p.value.shape).astype(p.value.dtype)
-    check_layer(layer, *(smooth_input(*shape, rng=rng) for shape in case.shapes), rng=rng)
+    check_layer(layer, *(smooth_input(*shape, rng=rng) for shape in case.shapes), *case.integers, rng=rng)
 
 
 @pytest.mark.parametrize("cls", layer_classes(), ids=lambda cls: cls.__name__)

@@ -17,32 +17,46 @@ from spherecnn.layers.base import Layer, Shape
     epilog="""\b
 Examples:
   spherecnn summary --method coord --height 60
+  spherecnn summary --model unet --height 64 --classes 3
   spherecnn summary runs/circular""",
 )
 @click.argument("run", type=o.FOLDER, required=False)
+@click.option(
+    "--model",
+    "name",
+    type=click.Choice(list(sc.models.MODELS)),
+    default="classifier",
+    show_default=True,
+    help="Which network.",
+)
 @o.method_option
 @o.height_option
 @o.width_option
 @click.option("--in-channels", type=o.AT_LEAST_1, default=3, show_default=True, help="Channels of the pictures.")
-@click.option("--classes", type=click.IntRange(2), default=10, show_default=True, help="Number of classes.")
+@click.option(
+    "--classes", type=click.IntRange(2), default=10, show_default=True, help="Number of classes, or of output channels."
+)
 @o.weights_option
 def command(
-    run: Path | None, method: str, height: int, width: int, in_channels: int, classes: int, weights: str
+    run: Path | None, name: str, method: str, height: int, width: int, in_channels: int, classes: int, weights: str
 ) -> None:
-    """Show the layers of a classifier of a method, or of the network of a RUN."""
+    """Show the layers of a network of a method, or of the network of a RUN."""
     if run is not None:
         model, _ = o.load_run(run, weights)
     else:
-        model = sc.models.classifier(method, in_channels, classes, sc.grids.Equirect(height), width=width, rng=0)
+        model = sc.models.MODELS[name](method, in_channels, classes, sc.grids.Equirect(height), width=width, rng=0)
     config = model.config
     shape = (1, *model.grid.shape, config["in_channels"])
-    click.echo(f"{config['method']} on {model.grid!r}, input {shape[1:]}\n")
+    click.echo(f"{config['model']}, {config['method']} on {model.grid!r}, input {shape[1:]}\n")
     click.echo(o.table(["layer", "type", "output", "parameters"], layer_rows(model, shape)))
     click.echo(f"\n{model.parameter_count:,} parameters, {model.parameter_count * 4 / 2**20:.2f} MiB in float32.")
 
 
 def layer_rows(model: Layer, shape: Shape) -> list[list[Any]]:
-    """Name, type, output shape without the batch, and parameters of every layer that computes, in order."""
+    """Name, type, output shape without the batch, and parameters of every layer that computes, in order.
+
+    Of several outputs the first is shown: of a pooling with indices both have its shape.
+    """
     names = {id(layer): name for name, layer in model.walk()}
     rows: list[list[Any]] = []
     counted: set[int] = set()
@@ -51,9 +65,10 @@ def layer_rows(model: Layer, shape: Shape) -> list[list[Any]]:
         if isinstance(layer, sc.layers.Composite):
             return layer.trace(call, *shapes)
         out = layer.out_shape(*shapes)
+        first = out[0] if isinstance(out[0], tuple) else out
         count = 0 if id(layer) in counted else layer.parameter_count
         counted.add(id(layer))
-        rows.append([names.get(id(layer), ""), type(layer).__name__, str(out[1:]), count])
+        rows.append([names.get(id(layer), ""), type(layer).__name__, str(first[1:]), count])
         return out
 
     call(model, shape)

@@ -5,6 +5,7 @@ from spherecnn.layers.activation import ELU, GELU, Dropout, LeakyReLU, ReLU, Sig
 from spherecnn.layers.base import Layer, Param
 from spherecnn.layers.combine import Add, Composite, Concat, Residual, Sequential
 from spherecnn.layers.conv import CircularConv2d, Conv2d, CoordConv2d
+from spherecnn.layers.gate import Gate
 from spherecnn.layers.gated import GatedConv2d
 from spherecnn.layers.linear import Linear
 from spherecnn.layers.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
@@ -12,6 +13,8 @@ from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from spherecnn.layers.registry import METHODS, Method, method, register
 from spherecnn.layers.resize import Downsample, Upsample
 from spherecnn.layers.shape import Flatten
+from spherecnn.layers.transpose import CircularConvTranspose2d, ConvTranspose2d
+from spherecnn.layers.unpool import MaxUnpool2d
 
 __all__ = [
     "ELU",
@@ -21,13 +24,16 @@ __all__ = [
     "AvgPool2d",
     "BatchNorm",
     "CircularConv2d",
+    "CircularConvTranspose2d",
     "Composite",
     "Concat",
     "Conv2d",
+    "ConvTranspose2d",
     "CoordConv2d",
     "Downsample",
     "Dropout",
     "Flatten",
+    "Gate",
     "GatedConv2d",
     "GlobalAvgPool",
     "GroupNorm",
@@ -37,6 +43,7 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "MaxPool2d",
+    "MaxUnpool2d",
     "Method",
     "Param",
     "ReLU",

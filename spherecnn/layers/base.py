@@ -78,21 +78,26 @@ class Layer:
             self.children[name] = value
         object.__setattr__(self, name, value)
 
-    def forward(self, *xs: Any, **mode: Any) -> tuple[Array, Backward]:
+    def forward(self, *xs: Any, **mode: Any) -> tuple[Any, Backward]:
         """Return the output and `backward`, which maps dy to dx (a tuple for several inputs).
 
-        A subclass declares ``forward(self, x, *, train)``, with as many inputs as it has.
+        A subclass declares ``forward(self, x, *, train)``, with as many inputs as it has. Of several outputs it
+        returns a tuple, as `out_shape` does of shapes; `backward` then takes a gradient for each floating one.
+        Integers carry no gradient: for such an input `backward` returns None.
 
         `backward` adds to the gradients of the parameters. A layer with parameters also takes
         ``backward(dy, inputs=False)``, which skips dx and returns None.
         """
         raise NotImplementedError
 
-    def out_shape(self, *shapes: Any) -> Shape:
-        """Return the output shape for input shapes, without computing; refuse shapes that do not fit."""
+    def out_shape(self, *shapes: Any) -> Any:
+        """Return the output shape for input shapes, without computing; refuse shapes that do not fit.
+
+        Of several outputs it is a tuple of shapes.
+        """
         raise NotImplementedError
 
-    def __call__(self, *xs: Array) -> Array:
+    def __call__(self, *xs: Array) -> Any:
         return self.forward(*xs, train=False)[0]
 
     def walk(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:

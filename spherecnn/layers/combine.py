@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,10 +11,21 @@ from spherecnn.errors import InputError
 from spherecnn.layers.base import Array, Backward, Layer, Shape
 
 
+class Step(NamedTuple):
+    """One recorded call: whether it trains parameters, the numbers of its inputs and of its outputs, its backward."""
+
+    trained: bool
+    sources: tuple[int, ...]
+    made: tuple[int, ...]
+    like: tuple[tuple[Shape, np.dtype], ...]
+    backward: Backward
+
+
 class Recorder:
     """Calls layers and, when training, keeps the backward pass of each call and between which values it goes.
 
-    Values are known by number, not held: what no backward pass needs is freed on the way forward.
+    Values are known by number, not held: what no backward pass needs is freed on the way forward. Of a layer with
+    several outputs, only floating ones carry a gradient: its backward takes one for each of them.
     """
 
     def __init__(self, train: bool, inputs: tuple[Array, ...]):
@@ -22,7 +33,7 @@ class Recorder:
         self.known: dict[int, tuple[weakref.ref[Array], int]] = {}
         self.count = 0
         self.inputs = tuple(self.enter(x) for x in inputs)
-        self.steps: list[tuple[bool, tuple[int, ...], int, Backward]] = []
+        self.steps: list[Step] = []
 
     def enter(self, x: Array) -> int:
         """Give an array the next number."""
@@ -35,37 +46,47 @@ class Recorder:
         reference, number = self.known.get(id(x), (None, 0))
         return number if reference is not None and reference() is x else self.enter(x)
 
-    def __call__(self, layer: Layer, *xs: Array) -> Array:
+    def __call__(self, layer: Layer, *xs: Array) -> Any:
         y, backward = layer.forward(*xs, train=self.train)
-        if any(y is x for x in xs):
-            y = y.view()
+        several = isinstance(y, tuple)
+        ys = tuple(v.view() if any(v is x for x in xs) else v for v in (y if several else (y,)))
         if self.train:
-            numbers = tuple(self.number(x) for x in xs)
-            self.steps.append((bool(layer.named_params()), numbers, self.enter(y), backward))
-        return y
+            sources = tuple(self.number(x) for x in xs)
+            carriers = floating(ys)
+            made, like = tuple(self.enter(v) for v in carriers), tuple((v.shape, v.dtype) for v in carriers)
+            self.steps.append(Step(bool(layer.named_params()), sources, made, like, backward))
+        return ys if several else ys[0]
 
-    def replay(self, dy: Array, output: int, inputs: bool) -> tuple[Array | None, ...]:
-        """Run the recorded steps in reverse from dy; return the gradients of the inputs (None where there is none)."""
+    def replay(self, dys: tuple[Array, ...], outputs: tuple[int, ...], inputs: bool) -> tuple[Array | None, ...]:
+        """Run the recorded steps in reverse from dys; return the gradients of the inputs (None where there is none)."""
         live = set(self.inputs) if inputs else set()
         wanted = []
-        for trained, sources, made, _ in self.steps:
-            wanted.append(not live.isdisjoint(sources))
-            if trained or wanted[-1]:
-                live.add(made)
-        grads: dict[int, Array] = {output: dy}
+        for step in self.steps:
+            wanted.append(not live.isdisjoint(step.sources))
+            if step.trained or wanted[-1]:
+                live.update(step.made)
+        grads: dict[int, Array] = {}
+        for output, dy in zip(outputs, dys, strict=True):
+            grads[output] = grads[output] + dy if output in grads else dy
         while self.steps:
-            trained, sources, made, backward = self.steps.pop()
-            reaches_input, grad = wanted.pop(), grads.pop(made, None)
-            if grad is None or made not in live:
+            step = self.steps.pop()
+            reaches_input, found = wanted.pop(), [grads.pop(v, None) for v in step.made]
+            if all(g is None for g in found) or live.isdisjoint(step.made):
                 continue
+            given = [np.zeros(*kind) if g is None else g for g, kind in zip(found, step.like, strict=True)]
             if not reaches_input:
-                backward(grad, inputs=False)
+                step.backward(*given, inputs=False)
                 continue
-            dxs = backward(grad)
-            for x, dx in zip(sources, dxs if isinstance(dxs, tuple) else (dxs,), strict=True):
-                if x in live:
+            dxs = step.backward(*given)
+            for x, dx in zip(step.sources, dxs if isinstance(dxs, tuple) else (dxs,), strict=True):
+                if x in live and dx is not None:
                     grads[x] = grads[x] + dx if x in grads else dx
         return tuple(grads.get(x) for x in self.inputs)
+
+
+def floating(y: Any) -> tuple[Array, ...]:
+    """Return those outputs of a layer that carry a gradient, as a tuple."""
+    return tuple(v for v in (y if isinstance(y, tuple) else (y,)) if v.dtype.kind == "f")
 
 
 class Composite(Layer):
@@ -86,26 +107,32 @@ class Composite(Layer):
     """
 
     def trace(self, r: Any, *xs: Any) -> Any:
-        """Compute the output; call child layers as ``r(layer, *values)``."""
+        """Compute the output; call child layers as ``r(layer, *values)``.
+
+        A layer with several outputs gives a tuple: ``y, indices = r(self.pool, x)``. So may `trace`.
+        """
         raise NotImplementedError
 
-    def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
+    def forward(self, *xs: Array, train: bool) -> tuple[Any, Backward]:
         xs = tuple(x.view() for x in xs)
         like = [(x.shape, x.dtype) for x in xs]
         r = Recorder(train, xs)
         y = self.trace(r, *xs)
-        output = r.number(y)
+        outputs = tuple(r.number(v) for v in floating(y))
 
-        def backward(dy: Array, inputs: bool = True) -> Any:
-            found = r.replay(dy, output, inputs)
+        def backward(*dys: Array, inputs: bool = True) -> Any:
+            found = r.replay(dys, outputs, inputs)
             if not inputs:
                 return None
-            dxs = tuple(np.zeros(*kind) if dx is None else dx for dx, kind in zip(found, like, strict=True))
+            dxs = tuple(
+                np.zeros(shape, dtype) if dx is None and dtype.kind == "f" else dx
+                for dx, (shape, dtype) in zip(found, like, strict=True)
+            )
             return dxs if len(dxs) > 1 else dxs[0]
 
         return y, backward
 
-    def out_shape(self, *shapes: Shape) -> Shape:
+    def out_shape(self, *shapes: Shape) -> Any:
         return self.trace(lambda layer, *s: layer.out_shape(*s), *shapes)
 
 

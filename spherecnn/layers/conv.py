@@ -23,7 +23,7 @@ def pair(name: str, value: Any, least: int) -> Pair:
 
 
 def window_padding(padding: Any, kernel: Pair, dilation: Pair) -> tuple[Pair, Pair]:
-    """Return ((top, bottom), (left, right)) for a number, a pair, "same" or "valid".
+    """Return ((top, bottom), (left, right)) for these, a number, a pair, "same" or "valid".
 
     "same" pads d (k - 1) in all, the odd one after, so that the output has ceil(size / stride) sites.
     """
@@ -34,6 +34,8 @@ def window_padding(padding: Any, kernel: Pair, dilation: Pair) -> tuple[Pair, Pa
         return (total[0] // 2, total[0] - total[0] // 2), (total[1] // 2, total[1] - total[1] // 2)
     if isinstance(padding, str):
         raise InputError(f"padding is {padding!r}; expected a number, a pair, 'same' or 'valid': choose one of them.")
+    if isinstance(padding, (tuple, list)) and len(padding) == 2 and all(isinstance(p, (tuple, list)) for p in padding):
+        return pair("padding", padding[0], 0), pair("padding", padding[1], 0)
     rows, columns = pair("padding", padding, 0)
     return (rows, rows), (columns, columns)
 
@@ -81,7 +83,7 @@ class Conv2d(Window):
     ----------
     in_channels, out_channels : int
     kernel_size, stride, dilation : int or pair (rows, columns)
-    padding : int, pair, "same" or "valid"
+    padding : int, pair, ((top, bottom), (left, right)), "same" or "valid"
         "same" pads d (k - 1) in all: ceil(size / stride) outputs. A number gives
         floor((size - d (k - 1) - 1 + 2 p) / s) + 1 outputs.
     groups : int

@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from spherecnn.errors import InputError, check_array
+from spherecnn.errors import InputError, check_array, check_choice
 from spherecnn.grids import Grid
 from spherecnn.kernels.depthwise import depthwise
 from spherecnn.kernels.pool import max_pool, max_pool_dx
 from spherecnn.kernels.spmm import spmm
+from spherecnn.kernels.unpool import switch_sites
 from spherecnn.layers.base import Array, Backward, Layer, Shape
-from spherecnn.layers.conv import Window
+from spherecnn.layers.conv import Pair, Window
+from spherecnn.stencils import Stencil, output_size, window
 
 
 class _Pool2d(Window):
@@ -26,9 +28,29 @@ class _Pool2d(Window):
                 "reduce it."
             )
 
-    def out_shape(self, *shapes: Shape) -> Shape:
+    def out_shape(self, *shapes: Shape) -> Any:
         ((n, h, w, c),) = shapes
         return (n, *self.stencil(h, w).shape_out, c)
+
+    def windows(self, size: Pair, ceil_mode: bool) -> Pair:
+        """Return how many windows (rows, columns) lie on an image; the last may reach beyond it in `ceil_mode`."""
+        found = []
+        for n, k, s, p, d in zip(size, self.kernel_size, self.stride, self.padding, self.dilation, strict=True):
+            count = output_size(n, k, s, p, d)
+            beyond = output_size(n, k, s, (p[0], p[1] + s - 1), d)
+            found.append(beyond if ceil_mode and (beyond - 1) * s < n + p[0] else count)
+        return found[0], found[1]
+
+    def stencil_of(self, size: Pair, windows: Pair) -> Stencil:
+        """Return the stencil with so many windows, the padding after the image changed to have them."""
+        after = [
+            (m - 1) * s + d * (k - 1) + 1 - n - p[0]
+            for n, m, k, s, p, d in zip(
+                size, windows, self.kernel_size, self.stride, self.padding, self.dilation, strict=True
+            )
+        ]
+        padding = (self.padding[0][0], after[0]), (self.padding[1][0], after[1])
+        return window(size, self.kernel_size, self.stride, padding, self.dilation, self.padding_mode)
 
     def extra_repr(self) -> str:
         return self.window_repr()
@@ -42,11 +64,29 @@ class MaxPool2d(_Pool2d):
     Arguments as in PyTorch. With ``padding_mode="zeros"`` the border never wins; "circular" windows cross the seam.
     The gradient goes to the first of equal values; NaN wins, so that divergence shows.
 
+    Parameters
+    ----------
+    kernel_size, stride, dilation : int or pair (rows, columns)
+        The stride is the kernel size unless given.
+    padding : int or pair
+        At most half the window.
+    return_indices : bool
+        Also return, as int32 (N, H', W', C), which site h W + w of the image each value comes from, for
+        `MaxUnpool2d`: ``y, indices = pool(x)``, and ``y, indices = r(self.pool, x)`` in a `Composite`.
+    ceil_mode : bool
+        Also use windows at the bottom and on the right that reach beyond the padded image.
+    padding_mode : str
+        As for `Conv2d`.
+
     Examples
     --------
     >>> import numpy as np
-    >>> MaxPool2d(2)(np.array([[1, 2], [4, 3]], np.float32).reshape(1, 2, 2, 1)).ravel()
+    >>> x = np.array([[1, 2], [4, 3]], np.float32).reshape(1, 2, 2, 1)
+    >>> MaxPool2d(2)(x).ravel()
     array([4.], dtype=float32)
+    >>> y, indices = MaxPool2d(2, return_indices=True)(x)
+    >>> indices.ravel()
+    array([2], dtype=int32)
     """
 
     def __init__(
@@ -55,15 +95,26 @@ class MaxPool2d(_Pool2d):
         stride: Any = None,
         padding: Any = 0,
         dilation: Any = 1,
+        return_indices: bool = False,
+        ceil_mode: bool = False,
         padding_mode: str = "zeros",
     ):
         super().__init__(kernel_size, stride, padding, dilation, padding_mode)
+        check_choice("return_indices", return_indices, (False, True))
+        check_choice("ceil_mode", ceil_mode, (False, True))
+        self.return_indices, self.ceil_mode = return_indices, ceil_mode
         if self.kernel_size[0] * self.kernel_size[1] > 255:
             raise InputError(
                 f"kernel_size is {self.kernel_size}; expected at most 255 taps in a pooling window: pool in two steps."
             )
 
-    def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
+    def stencil(self, height: int, width: int) -> Stencil:
+        size = height, width
+        if not self.ceil_mode:
+            return super().stencil(height, width)
+        return self.stencil_of(size, self.windows(size, ceil_mode=True))
+
+    def forward(self, *xs: Array, train: bool) -> tuple[Any, Backward]:
         (x,) = xs
         stencil, sites = self.check_input(x)
         y, switch = max_pool(sites, stencil)
@@ -71,7 +122,19 @@ class MaxPool2d(_Pool2d):
         def backward(dy: Array) -> Array:
             return max_pool_dx(np.ascontiguousarray(dy).reshape(y.shape), switch, stencil).reshape(x.shape)
 
-        return y.reshape(self.out_shape(x.shape)), backward
+        shape = (len(x), *stencil.shape_out, x.shape[3])
+        if not self.return_indices:
+            return y.reshape(shape), backward
+        return (y.reshape(shape), switch_sites(switch, stencil).reshape(shape)), backward
+
+    def out_shape(self, *shapes: Shape) -> Any:
+        shape = super().out_shape(*shapes)
+        return (shape, shape) if self.return_indices else shape
+
+    def extra_repr(self) -> str:
+        indices = ", return_indices=True" if self.return_indices else ""
+        ceil = ", ceil_mode=True" if self.ceil_mode else ""
+        return f"{self.window_repr()}{indices}{ceil}"
 
 
 class AvgPool2d(_Pool2d):

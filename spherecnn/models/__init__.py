@@ -1,17 +1,50 @@
-"""Networks, each built for any method by name."""
+"""Networks, each built for any method by name, and the blocks they are made of."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from spherecnn import grids
 from spherecnn.errors import InputError
 from spherecnn.layers.base import Layer
+from spherecnn.models.blocks import ConvConvPool, ConvNormAct, DoubleConv, GatedConv, UpBlock
 from spherecnn.models.classifier import Classifier, classifier
+from spherecnn.models.encoder_decoder import EncoderDecoder, encoder_decoder
+from spherecnn.models.inpainter import Inpainter, inpainter
+from spherecnn.models.residual import Bottleneck, ResidualBlock
+from spherecnn.models.resnet import ResNet, resnet
+from spherecnn.models.unet import UNet, unet
 
-__all__ = ["Classifier", "build", "classifier"]
+__all__ = [
+    "MODELS",
+    "Bottleneck",
+    "Classifier",
+    "ConvConvPool",
+    "ConvNormAct",
+    "DoubleConv",
+    "EncoderDecoder",
+    "GatedConv",
+    "Inpainter",
+    "ResNet",
+    "ResidualBlock",
+    "UNet",
+    "UpBlock",
+    "build",
+    "classifier",
+    "encoder_decoder",
+    "inpainter",
+    "resnet",
+    "unet",
+]
 
-_MODELS = {"classifier": classifier}
+MODELS: dict[str, Callable[..., Any]] = {
+    "classifier": classifier,
+    "encoder_decoder": encoder_decoder,
+    "inpainter": inpainter,
+    "resnet": resnet,
+    "unet": unet,
+}
 
 
 def build(config: dict[str, Any], rng: Any = None) -> Layer:
@@ -26,11 +59,11 @@ def build(config: dict[str, Any], rng: Any = None) -> Layer:
     """
     fields = dict(config)
     name = fields.pop("model", None)
-    if name not in _MODELS:
-        raise InputError(f"the model is {name!r}; expected one of {sorted(_MODELS)}: check the config.")
+    if name not in MODELS:
+        raise InputError(f"the model is {name!r}; expected one of {sorted(MODELS)}: check the config.")
     try:
         fields["grid"] = grids.from_config(fields["grid"])
-        return _MODELS[name](**fields, rng=rng)
+        return MODELS[name](**fields, rng=rng)
     except (KeyError, TypeError) as error:
         raise InputError(
             f"the model config does not fit {name}: {error}; expected the config that the model saved."

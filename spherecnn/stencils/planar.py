@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from spherecnn.errors import InputError
-from spherecnn.stencils.base import Segment, Stencil
+from spherecnn.stencils.base import TASK_SITES, Segment, Stencil
 
 PADDING_MODES = ("zeros", "circular", "sphere", "sphere_poles", "reflect", "replicate")
 
@@ -213,7 +213,7 @@ def _transposed(rows: Axis, columns: Axis) -> Stencil:
     across = _uses(_turn(columns.source, columns.size_in), np.ones_like(columns.turned), columns.size_in)
     both = [s + (t if rows.turned.any() else []) for s, t in zip(straight, across, strict=True)]
     kinds: list[np.ndarray] = []
-    segments = []
+    runs: list[tuple[int, list[Segment]]] = []
     for column_class in _classes(both, few=2 * kw):
         first = len(kinds)
         kinds += [*column_class.users, column_class.positions]
@@ -225,10 +225,14 @@ def _transposed(rows: Axis, columns: Axis) -> Stencil:
                 if flag == turned
             ] or [(-1, 0, first)]
             tap, kind = [s[1] for s in slots], [s[2] for s in slots]
-            for h, row_users in zip(row_class.positions, row_class.users.T, strict=True):
+            out_kind, size = first + len(column_class.keys), len(column_class.positions)
+            for i, (h, row_users) in enumerate(zip(row_class.positions, row_class.users.T, strict=True)):
                 base = [-1 if m < 0 or row_users[m] < 0 else row_users[m] * columns.size_out for m, _, _ in slots]
-                out_kind = first + len(column_class.keys)
-                segments.append(Segment(len(column_class.positions), h * columns.size_in, out_kind, tap, base, kind))
+                if i % max(1, TASK_SITES // size) == 0:
+                    runs.append((h, []))
+                runs[-1][1].append(Segment(size, h * columns.size_in, out_kind, tap, base, kind))
+    # Tasks of all classes go down the image together, so that what they read is still in the caches.
+    segments = [s for _, run in sorted(runs, key=lambda run: run[0]) for s in run]
     shape_in, shape_out = (rows.size_out, columns.size_out), (rows.size_in, columns.size_in)
     return Stencil(shape_in, shape_out, rows.taps * kw, kinds, segments, lambda: product(rows, columns))
 

@@ -1,0 +1,149 @@
+"""Values that go back to the sites they came from, and the reverse. Sites are numbers, so any grid will do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import prange
+
+from spherecnn.kernels.jit import kernel
+from spherecnn.kernels.memory import empty
+from spherecnn.kernels.op import op
+from spherecnn.kernels.tasks import spell_task, task_room
+
+# One thread fills an image or, of few images, the channels of a cache line. Zeros are laid just ahead of the values.
+LINE_CHANNELS, MANY_SAMPLES, BLOCK_SITES = 16, 4, 128
+
+
+@op
+def switch_sites(switch: Any, stencil: Any) -> Any:
+    r"""The site that each switch of `max_pool` names: index = source(p, u) with tap(u) = switch; -1 for none.
+
+    Parameters
+    ----------
+    switch : uint8 ndarray (N, P_out, C)
+    stencil : Stencil
+        The one that was pooled on.
+
+    Returns
+    -------
+    int32 ndarray (N, P_out, C)
+    """
+    index = np.full(switch.shape, -1, np.int32)
+    for out, tap, source in stencil.slots():
+        found = (switch[:, out] == tap) & (source >= 0)[:, None]
+        index[:, out] = np.where(found, source[:, None], index[:, out])
+    return index
+
+
+@op
+def unpool(x: Any, index: Any, sites: int) -> Any:
+    r"""Put each value to its site; zeros elsewhere. Values of one site are summed, in their order.
+
+    .. math:: y_{n,q,c} = \sum_{p:\ index_{n,p,c} = q} x_{n,p,c}
+
+    Parameters
+    ----------
+    x : ndarray (N, P, C)
+    index : int32 ndarray (N, P, C)
+        Less than `sites`; negative for nowhere.
+    sites : int
+
+    Returns
+    -------
+    ndarray (N, sites, C)
+    """
+    y = np.zeros((len(x), sites, x.shape[2]), x.dtype)
+    n, p, c = np.nonzero(index >= 0)
+    np.add.at(y, (n, index[n, p, c], c), x[n, p, c])
+    return y
+
+
+@op
+def unpool_dx(dy: Any, index: Any) -> Any:
+    r"""Data gradient of `unpool`: dx_{n,p,c} = dy_{n, index_{n,p,c}, c}, and 0 for a negative index."""
+    found = np.take_along_axis(dy, np.maximum(index, 0), axis=1)
+    return np.where(index < 0, 0, found).astype(dy.dtype)
+
+
+@switch_sites.on("cpu")
+def _switch_sites_cpu(switch: Any, stencil: Any) -> Any:
+    index = empty(switch.shape, np.int32)
+    switch_tasks(switch, index, stencil.tables)
+    return index
+
+
+@unpool.on("cpu")
+def _unpool_cpu(x: Any, index: Any, sites: int) -> Any:
+    y = empty((len(x), sites, x.shape[2]), x.dtype)
+    width = x.shape[2] if len(x) >= MANY_SAMPLES else LINE_CHANNELS
+    put_values(x, index, y, width)
+    return y
+
+
+@unpool_dx.on("cpu")
+def _unpool_dx_cpu(dy: Any, index: Any) -> Any:
+    dx = empty(index.shape, dy.dtype)
+    take_values(dy, index, dx)
+    return dx
+
+
+@kernel()
+def switch_tasks(switch, index, tables):
+    samples, _, channels = switch.shape
+    tasks = len(tables.task) - 1
+    for q in prange(samples * tasks):
+        sample, a = q // tasks, q % tasks
+        offset, target = task_room(tables)
+        n, slots, first = spell_task(a, tables, 1, 1, offset, target)
+        for p in range(n):
+            by = switch[sample, target[p]]
+            out = index[sample, target[p]]
+            for c in range(channels):
+                out[c] = -1
+            for u in range(slots):
+                site, t = offset[u, p], np.uint8(tables.tap[first + u])
+                for c in range(channels):
+                    out[c] = site if by[c] == t else out[c]
+
+
+@kernel()
+def put_values(x, index, y, width):
+    samples, places, channels = x.shape
+    chunks = (channels + width - 1) // width
+    for q in prange(samples * chunks):
+        sample, c0 = q // chunks, q % chunks * width
+        c1 = min(channels, c0 + width)
+        filled = 0
+        values = x[sample]
+        where = index[sample]
+        out = y[sample]
+        for p0 in range(0, places, BLOCK_SITES):
+            p1 = min(places, p0 + BLOCK_SITES)
+            last = -1
+            for p in range(p0, p1):
+                for c in range(c0, c1):
+                    last = where[p, c] if where[p, c] > last else last
+            for site in range(filled, last + 1):
+                for c in range(c0, c1):
+                    out[site, c] = 0
+            filled = last + 1 if last >= filled else filled
+            for p in range(p0, p1):
+                for c in range(c0, c1):
+                    if where[p, c] >= 0:
+                        out[where[p, c], c] += values[p, c]
+        for site in range(filled, len(out)):
+            for c in range(c0, c1):
+                out[site, c] = 0
+
+
+@kernel()
+def take_values(dy, index, dx):
+    samples, places, channels = dx.shape
+    for q in prange(samples * places):
+        sample, p = q // places, q % places
+        where = index[sample, p]
+        out = dx[sample, p]
+        for c in range(channels):
+            out[c] = dy[sample, where[c], c] if where[c] >= 0 else 0
