@@ -134,7 +134,8 @@ SMALL_HOST = """
 import numpy as np
 from spherecnn.kernels import vector
 from spherecnn.kernels.gather_gemm import gather_gemm, gather_gemm_dw
-from spherecnn.stencils import window
+from spherecnn.kernels.spmm import spmm
+from spherecnn.stencils import resize, window
 rng = np.random.default_rng(0)
 stencil = window((5, 8), (3, 3), padding=((1, 1), (1, 1)), padding_mode="circular")
 for reads, makes in ((3, 16), (20, 43)):
@@ -143,6 +144,9 @@ for reads, makes in ((3, 16), (20, 43)):
         (gather_gemm(x, w, None, stencil), *gather_gemm_dw(x, dy, stencil)),
         (gather_gemm.definition(x, w, None, stencil), *gather_gemm_dw.definition(x, dy, stencil)), strict=True):
         np.testing.assert_allclose(got, expected, rtol=0, atol=2e-4)
+for channels in (3, 20, 67):
+    matrix, x = resize((5, 8), (9, 13)), rng.standard_normal((2, 40, channels), dtype=np.float32)
+    np.testing.assert_allclose(spmm(matrix, x), spmm.definition(matrix, x), rtol=0, atol=1e-5)
 print(vector.HOST.name)
 """
 

@@ -1,13 +1,15 @@
-"""Layers that only move axes."""
+"""Layers that only move or repeat axes."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
+import scipy.sparse
 
 from spherecnn.errors import InputError, check_array, check_at_least
+from spherecnn.kernels.spmm import spmm
 from spherecnn.layers.base import Array, Backward, Layer, Shape
 
 
@@ -88,41 +90,39 @@ class Unflatten(Layer):
         return f"{self.dim}, {self.unflattened_size}"
 
 
-class Tile(Layer):
-    r"""Copy a vector to every site of an image, (N, C) to (N, H, W, C): :math:`y_{n,p,q,c} = x_{n,c}`
-
-    The first step of a network that draws what a few numbers describe; its gradient sums over the sites.
+class Broadcast(Layer):
+    r"""One vector of each sample to all sites: :math:`y_{n,p,c} = x_{n,c}`, (N, C) to (N, H, W, C).
 
     Parameters
     ----------
-    size : int or pair (rows, columns)
+    shape : sequence of int
+        Spatial shape, that of a grid for example.
 
     Examples
     --------
-    >>> Tile(2)(np.array([[1.0, 2.0]]))[0, :, :, 1]
-    array([[2., 2.],
-           [2., 2.]])
+    >>> Broadcast((2, 3))(np.array([[1.0, 5.0]])).shape
+    (1, 2, 3, 2)
     """
 
-    def __init__(self, size: Any):
+    def __init__(self, shape: Sequence[int]):
         super().__init__()
-        rows, columns = size if isinstance(size, tuple | list) and len(size) == 2 else (size, size)
-        self.size = check_at_least("size", rows, 1), check_at_least("size", columns, 1)
+        self.shape = tuple(check_at_least("an axis of shape", size, 1) for size in shape)
+        self._column = scipy.sparse.csr_array(np.ones((math.prod(self.shape), 1)))
+        self._row = scipy.sparse.csr_array(self._column.T)
 
-    def forward(self, x: Array, *, train: bool) -> tuple[Array, Backward]:
+    def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
+        (x,) = xs
         check_array("the input", x, "N, C")
-        y = np.broadcast_to(x[:, None, None], self.out_shape(x.shape)).copy()
+        y = spmm(self._column, np.ascontiguousarray(x)[:, None])
 
         def backward(dy: Array) -> Array:
-            return dy.sum(axis=(1, 2))
+            return spmm(self._row, np.ascontiguousarray(dy).reshape(y.shape)).reshape(x.shape)
 
-        return y, backward
+        return y.reshape(self.out_shape(x.shape)), backward
 
     def out_shape(self, *shapes: Shape) -> Shape:
         (shape,) = shapes
-        if len(shape) != 2:
-            raise InputError(f"the input has shape {tuple(shape)}; expected (N, C): pass one vector a sample.")
-        return (shape[0], *self.size, shape[1])
+        return (shape[0], *self.shape, shape[-1])
 
     def extra_repr(self) -> str:
-        return f"{self.size}"
+        return str(self.shape)

@@ -12,6 +12,7 @@ from spherecnn.errors import check_at_least, check_choice
 from spherecnn.layers import (
     AvgPool2d,
     BatchNorm,
+    Broadcast,
     Conv2d,
     ConvTranspose2d,
     CoordConv2d,
@@ -22,7 +23,6 @@ from spherecnn.layers import (
     ReLU,
     Sequential,
     Softmax,
-    Tile,
     Unflatten,
 )
 from spherecnn.layers.registry import generator
@@ -109,7 +109,7 @@ def deconv_painter(kernel_size: int = 3, mul: int = 1, *, rng: Rng = None) -> Se
     [46465, 103585, 183553, 1632001]
     """
     rng, mul = generator(rng), check_at_least("mul", mul, 1)
-    steps: list[Layer] = [Tile(1)]
+    steps: list[Layer] = [Broadcast((1, 1))]
     channels = 2
     for width in (64 * mul, 64 * mul, 64 * mul, 32 * mul, 32 * mul, 1):
         steps += [ConvTranspose2d(channels, width, kernel_size, 2, "same", rng=rng), BatchNorm(width), ReLU()]
@@ -169,7 +169,7 @@ def conv_regressor(holdout: str = "uniform", *, rng: Rng = None) -> Sequential:
 
 
 def _coordconv_center(mul: int, rng: np.random.Generator) -> list[Layer]:
-    steps: list[Layer] = [Tile(SIZE), CoordConv2d(2, 32 * mul, 1, rng=rng), ReLU()]
+    steps: list[Layer] = [Broadcast((SIZE, SIZE)), CoordConv2d(2, 32 * mul, 1, rng=rng), ReLU()]
     channels = 32 * mul
     for width in (32 * mul, 64 * mul, 64 * mul):
         steps += [Conv2d(channels, width, 1, rng=rng), ReLU()]
