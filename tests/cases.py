@@ -11,8 +11,9 @@ import numpy as np
 from spherecnn import models
 from spherecnn.grids import Equirect
 from spherecnn.layers.activation import ELU, GELU, Dropout, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
+from spherecnn.layers.aspp import ASPP
 from spherecnn.layers.base import Layer
-from spherecnn.layers.combine import Add, Composite, Concat, Residual, Sequential
+from spherecnn.layers.combine import Add, Composite, Concat, Parallel, Residual, Sequential
 from spherecnn.layers.conv import CircularConv2d, Conv2d, CoordConv2d
 from spherecnn.layers.conv3d import Conv3d
 from spherecnn.layers.gate import Gate
@@ -21,7 +22,7 @@ from spherecnn.layers.linear import Linear
 from spherecnn.layers.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from spherecnn.layers.resize import Downsample, Upsample
-from spherecnn.layers.shape import Flatten, Tile, Unflatten
+from spherecnn.layers.shape import Broadcast, Flatten, Tile, Unflatten
 from spherecnn.layers.transpose import CircularConvTranspose2d, ConvTranspose2d
 from spherecnn.layers.unpool import MaxUnpool2d
 
@@ -111,6 +112,9 @@ CASES = [
     Case("unflatten_last", lambda rng: Unflatten(-1, (2, 3)), ((2, 4, 6),)),
     Case("tile", lambda rng: Tile((3, 4)), ((2, 5),)),
     Case("tile_one_site", lambda rng: Tile(1), ((2, 5),)),
+    Case("broadcast", lambda rng: Broadcast((3, 4)), ((2, 5),)),
+    Case("parallel", lambda rng: Parallel(BatchNorm(4), Tanh(), ReLU()), ((3, 3, 4),)),
+    Case("aspp", lambda rng: ASPP(3, (2, 7), 5, grid=Equirect(4), method="circular", rng=rng), ((3, 4, 8, 3),)),
     Case("add", lambda rng: Add(), ((2, 3, 4), (2, 3, 4), (2, 3, 4))),
     Case("concat", lambda rng: Concat(), ((2, 3, 4), (2, 3, 1))),
     Case("sequential", lambda rng: Sequential(BatchNorm(4), ReLU(), Flatten(), LayerNorm(12)), ((3, 3, 4),)),
@@ -250,5 +254,10 @@ CASES = [
         "inpainter",
         lambda rng: models.inpainter("circular", 2, 1, Equirect(6, 9), width=2, rng=rng),
         ((2, 6, 9, 2),),
+    ),
+    Case(
+        "deeplab",
+        lambda rng: models.deeplab("sphere", 2, 1, Equirect(8), width=2, output_stride=4, atrous_rates=(1, 5), rng=rng),
+        ((3, 8, 16, 2),),
     ),
 ]

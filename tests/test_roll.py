@@ -26,7 +26,8 @@ def total_stride(layer, *shapes):
         out = part.out_shape(*given)
         for made in out if isinstance(out[0], tuple) else (out,):
             if len(made) == 4:
-                least, (few, many) = min(least, made[2]), sorted((made[2], given[0][2]))
+                least = min(least, made[2])
+                few, many = sorted((made[2], given[0][2])) if len(given[0]) == 4 else (1, 1)
                 divides = divides and many % few == 0
         return out
 
@@ -137,6 +138,7 @@ NETWORKS = {
     "classifier": lambda method: sc.models.classifier(method, 2, 3, GRID, width=8, rng=0),
     "resnet": lambda method: sc.models.resnet(method, 2, 3, GRID, width=4, rng=0),
     "encoder_decoder": lambda method: sc.models.encoder_decoder(method, 2, 3, GRID, width=4, rng=0),
+    "deeplab": lambda method: sc.models.deeplab(method, 2, 3, GRID, width=4, output_stride=4, rng=0),
     "inpainter": lambda method: sc.models.inpainter(method, 2, 3, GRID, width=4, rng=0),
     "unet": lambda method: sc.models.unet(method, 2, 3, GRID, width=8, depth=3, rng=0),
     "unet_transpose": lambda method: sc.models.unet(method, 2, 3, GRID, width=8, depth=2, up="transpose", rng=0),

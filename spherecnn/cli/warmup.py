@@ -78,6 +78,9 @@ def layers() -> Iterator[sc.layers.Layer]:
     yield sc.layers.AvgPool2d(2)
     yield sc.layers.BatchNorm(16)
     yield sc.layers.LayerNorm(16)
+    yield sc.layers.GroupNorm(4, 16)
+    yield sc.layers.GatedConv2d(16, 16, 3, rng=0)
+    yield sc.layers.Upsample(scale_factor=2, mode="bilinear")
     for activation in ("ReLU", "LeakyReLU", "ELU", "GELU", "Sigmoid", "Tanh", "Softmax"):
         yield getattr(sc.layers, activation)()
     yield sc.layers.Dropout(0.5, rng=0)

@@ -1,7 +1,8 @@
-"""exp, expm1, sigmoid, tanh and erfc as straight-line scalar code, which LLVM vectorises in the loops that call it.
+"""exp, expm1, sigmoid, tanh and the normal distribution as straight-line scalar code.
 
-The C library's functions stop vectorisation: a loop over tanh or erf runs eight times slower with them. All
-compute in the type of their argument (erfc in float64), to a few units in the last place, and let NaN through.
+LLVM vectorises it in the loops that call it. The C library's functions stop vectorisation: a loop over tanh or erf
+runs eight times slower with them. All compute in the type of their argument, to a few units in the last place, and
+let NaN through.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ LN2_LOW = constant(-2.12194440054690583e-4, 1.42860682030941723212e-6)
 ROUND = constant(1.5 * 2.0**23, 1.5 * 2.0**52)  # adding it rounds to an integer, which then stands in the lowest bits
 LEAST, LARGEST = constant(-87.0, -708.0), constant(88.0, 708.0)  # 2^k stays a normal number
 FLAT = constant(10.0, 20.0)  # beyond it tanh is 1
+FAR = constant(14.0, 40.0)  # beyond it the normal density is 0
+HALF, ROOT_HALF, DENSITY_0 = constant(0.5), constant(math.sqrt(1 / 2)), constant(1 / math.sqrt(2 * math.pi))
 
 
 def polynomial(double: Sequence[float], single: Sequence[float] | None = None) -> Callable[..., Any]:
@@ -66,19 +69,19 @@ def polynomial(double: Sequence[float], single: Sequence[float] | None = None) -
     return evaluate
 
 
-def _erfc_coefficients() -> list[float]:
+def _tail_coefficients(degree: int) -> list[float]:
     """Fit log(erfcx(z) / t) by a polynomial in u = 2 t - 1, where t = 2 / (2 + z)."""
 
     def log_ratio(u: Any) -> Any:
         t = (u + 1) / 2
         return np.log(special.erfcx(2 / t - 2) / t)  # erfcx(z) = exp(z^2) erfc(z)
 
-    fit = np.polynomial.chebyshev.chebinterpolate(log_ratio, 23)
+    fit = np.polynomial.chebyshev.chebinterpolate(log_ratio, degree)
     return np.polynomial.chebyshev.cheb2poly(fit)[::-1].tolist()
 
 
 _exp_series = polynomial(*([1 / math.factorial(n) for n in range(most, 1, -1)] for most in (13, 7)))
-_erfc_series = polynomial(_erfc_coefficients())
+_tail_series = polynomial(_tail_coefficients(23), _tail_coefficients(11))
 
 
 @intrinsic
@@ -132,10 +135,45 @@ def tanh(x):
     return math.copysign(grown / (grown + TWO(x)), x)
 
 
+@intrinsic
+def _upper_half(typing, x):
+    """The number with the lower half of its digits cut off: its square is exact."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        size, cut = (32, 12) if x == types.float32 else (64, 27)
+        bits = builder.bitcast(args[0], ir.IntType(size))
+        return builder.bitcast(builder.and_(bits, bits.type(-1 << cut)), args[0].type)
+
+    return x(x), emit
+
+
 @inlined
-def erfc(x):
-    """Complementary error function: t exp(-z^2 + series(t)), t = 2 / (2 + z), z = |x|."""
-    z = abs(np.float64(x))
-    t = 2.0 / (2.0 + z)
-    tail = t * exp(_erfc_series(2.0 * t - 1.0) - z * z)
-    return tail if x >= 0 else 2.0 - tail
+def _exp_half_square(x, more):
+    """exp(more - x^2 / 2), as exact for a large square as for a small one."""
+    upper = _upper_half(x)  # type: ignore[call-arg, var-annotated]
+    square, rest = HALF(x) * upper * upper, more - HALF(x) * (x - upper) * (x + upper)
+    v = rest - square
+    v = LEAST(x) if v < LEAST(x) else v
+    rounded = v * LOG2_E(x) + ROUND(x)
+    k = rounded - ROUND(x)
+    r = -square - k * LN2_HIGH(x) - k * LN2_LOW(x) + rest
+    power = _two_to_the(rounded)
+    return ZERO(x) if v <= LEAST(x) else power * (_exp_series(r) * r * r + r) + power
+
+
+@inlined
+def normal_density(x):
+    """exp(-x^2 / 2) / sqrt(2 pi)."""
+    z = FAR(x) if abs(x) > FAR(x) else x
+    return _exp_half_square(z, ZERO(x)) * DENSITY_0(x)
+
+
+@inlined
+def normal_cdf(x):
+    """Share of the standard normal distribution below x: with z = |x| / sqrt(2) and t = 2 / (2 + z), half of
+    erfc(z) = t exp(-z^2 + series(t)).
+    """
+    size = FAR(x) if abs(x) > FAR(x) else abs(x)
+    t = TWO(x) / (TWO(x) + size * ROOT_HALF(x))
+    tail = HALF(x) * t * _exp_half_square(size, _tail_series(TWO(x) * t - ONE(x)))
+    return tail if x < ZERO(x) else ONE(x) - tail

@@ -22,9 +22,9 @@ from spherecnn.kernels.op import Op, op
 Array = np.ndarray
 # Elements of one task: fixed, so that vector tails fall in the same places on any thread count.
 CHUNK = 1 << 14
-ROOT_HALF = math.sqrt(1 / 2)
 ROOT_2_PI = math.sqrt(2 * math.pi)
 GELU_SCALE, GELU_CUBIC = math.sqrt(2 / math.pi), 0.044715
+gelu_scale, gelu_cubic = elementary.constant(GELU_SCALE), elementary.constant(GELU_CUBIC)
 
 
 def unary(operation: Op) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -158,7 +158,7 @@ def gelu(x: Array) -> Array:
 
 @unary(gelu)
 def _gelu(x, _):
-    return x * _normal_cdf(x)
+    return x * elementary.normal_cdf(x)
 
 
 @op
@@ -169,12 +169,7 @@ def gelu_grad(dy: Array, x: Array) -> Array:
 
 @binary(gelu_grad)
 def _gelu_grad(dy, x, _):
-    return dy * (_normal_cdf(x) + x * elementary.exp(-0.5 * x * x) / ROOT_2_PI)
-
-
-@elementary.inlined
-def _normal_cdf(x):
-    return 0.5 * elementary.erfc(-x * ROOT_HALF)
+    return dy * (elementary.normal_cdf(x) + x * elementary.normal_density(x))
 
 
 @op
@@ -185,7 +180,8 @@ def gelu_tanh(x: Array) -> Array:
 
 @unary(gelu_tanh)
 def _gelu_tanh(x, _):
-    return 0.5 * x * (1.0 + elementary.tanh(GELU_SCALE * (x + GELU_CUBIC * x * x * x)))
+    half = elementary.HALF(x)
+    return half * x * (elementary.ONE(x) + elementary.tanh(gelu_scale(x) * (x + gelu_cubic(x) * x * x * x)))
 
 
 @op
@@ -197,8 +193,10 @@ def gelu_tanh_grad(dy: Array, x: Array) -> Array:
 
 @binary(gelu_tanh_grad)
 def _gelu_tanh_grad(dy, x, _):
-    t = elementary.tanh(GELU_SCALE * (x + GELU_CUBIC * x * x * x))
-    return 0.5 * dy * (1.0 + t + x * (1.0 - t * t) * GELU_SCALE * (1.0 + 3.0 * GELU_CUBIC * x * x))
+    one, cubic = elementary.ONE(x), gelu_cubic(x) * x * x
+    t = elementary.tanh(gelu_scale(x) * (x + cubic * x))
+    slope = gelu_scale(x) * (one + cubic + cubic + cubic)
+    return elementary.HALF(x) * dy * (one + t + x * (one - t * t) * slope)
 
 
 @op

@@ -2,8 +2,9 @@
 
 from spherecnn.layers import methods as _methods  # noqa: F401  (enters the methods in the registry)
 from spherecnn.layers.activation import ELU, GELU, Dropout, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
+from spherecnn.layers.aspp import ASPP
 from spherecnn.layers.base import Layer, Param
-from spherecnn.layers.combine import Add, Composite, Concat, Residual, Sequential
+from spherecnn.layers.combine import Add, Composite, Concat, Parallel, Residual, Sequential
 from spherecnn.layers.conv import CircularConv2d, Conv2d, CoordConv2d
 from spherecnn.layers.conv3d import Conv3d
 from spherecnn.layers.gate import Gate
@@ -13,17 +14,19 @@ from spherecnn.layers.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from spherecnn.layers.registry import METHODS, Method, method, register
 from spherecnn.layers.resize import Downsample, Upsample
-from spherecnn.layers.shape import Flatten, Tile, Unflatten
+from spherecnn.layers.shape import Broadcast, Flatten, Tile, Unflatten
 from spherecnn.layers.transpose import CircularConvTranspose2d, ConvTranspose2d
 from spherecnn.layers.unpool import MaxUnpool2d
 
 __all__ = [
+    "ASPP",
     "ELU",
     "GELU",
     "METHODS",
     "Add",
     "AvgPool2d",
     "BatchNorm",
+    "Broadcast",
     "CircularConv2d",
     "CircularConvTranspose2d",
     "Composite",
@@ -47,6 +50,7 @@ __all__ = [
     "MaxPool2d",
     "MaxUnpool2d",
     "Method",
+    "Parallel",
     "Param",
     "ReLU",
     "Residual",

@@ -136,7 +136,27 @@ class Composite(Layer):
         return self.trace(lambda layer, *s: layer.out_shape(*s), *shapes)
 
 
-class Sequential(Composite):
+class _Layers(Composite):
+    """A list of layers; children are named "0", "1", ..."""
+
+    def __init__(self, *layers: Layer):
+        super().__init__()
+        for i, layer in enumerate(layers):
+            if not isinstance(layer, Layer):
+                raise InputError(
+                    f"item {i} of {type(self).__name__} is a {type(layer).__name__}; expected a Layer: "
+                    "pass layer objects."
+                )
+            self.children[str(i)] = layer
+
+    def __len__(self) -> int:
+        return len(self.children)
+
+    def __getitem__(self, i: int) -> Layer:
+        return list(self.children.values())[i]
+
+
+class Sequential(_Layers):
     """Layers one after another; children are named "0", "1", ...
 
     Examples
@@ -147,26 +167,11 @@ class Sequential(Composite):
     array([[1., 0.]])
     """
 
-    def __init__(self, *layers: Layer):
-        super().__init__()
-        for i, layer in enumerate(layers):
-            if not isinstance(layer, Layer):
-                raise InputError(
-                    f"item {i} of Sequential is a {type(layer).__name__}; expected a Layer: pass layer objects."
-                )
-            self.children[str(i)] = layer
-
     def trace(self, r: Any, *xs: Any) -> Any:
         (x,) = xs
         for layer in self.children.values():
             x = r(layer, x)
         return x
-
-    def __len__(self) -> int:
-        return len(self.children)
-
-    def __getitem__(self, i: int) -> Layer:
-        return list(self.children.values())[i]
 
 
 class Add(Layer):
@@ -246,3 +251,25 @@ class Concat(Layer):
                 "match the grids."
             )
         return (*shapes[0][:-1], sum(s[-1] for s in shapes))
+
+
+class Parallel(_Layers):
+    """Layers beside each other: all read the same input, and their outputs are joined along the channels.
+
+    Children are named "0", "1", ...
+
+    Examples
+    --------
+    >>> import numpy as np, spherecnn as sc
+    >>> both = sc.layers.Parallel(sc.layers.ReLU(), sc.layers.ELU())
+    >>> both(np.array([[1.0, -40.0]]))
+    array([[ 1.,  0.,  1., -1.]])
+    """
+
+    def __init__(self, *layers: Layer):
+        if len(layers) < 2:
+            raise InputError(f"Parallel got {len(layers)} layers; expected two or more: pass them one by one.")
+        super().__init__(*layers)
+
+    def trace(self, r: Any, *xs: Any) -> Any:
+        return r(Concat(), *(r(layer, *xs) for layer in self.children.values()))
