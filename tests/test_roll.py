@@ -25,9 +25,8 @@ def total_stride(layer, *shapes):
             return part.trace(call, *given)
         out = part.out_shape(*given)
         for made in out if isinstance(out[0], tuple) else (out,):
-            if len(made) == 4:
-                least = min(least, made[2])
-                few, many = sorted((made[2], given[0][2])) if len(given[0]) == 4 else (1, 1)
+            if len(made) == len(given[0]) == 4:
+                least, (few, many) = min(least, made[2]), sorted((made[2], given[0][2]))
                 divides = divides and many % few == 0
         return out
 
