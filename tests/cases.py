@@ -253,4 +253,9 @@ CASES = [
         lambda rng: models.inpainter("circular", 2, 1, Equirect(6, 9), width=2, rng=rng),
         ((2, 6, 9, 2),),
     ),
+    Case(
+        "deeplab",
+        lambda rng: models.deeplab("sphere", 2, 1, Equirect(8), width=2, output_stride=4, atrous_rates=(1, 5), rng=rng),
+        ((3, 8, 16, 2),),
+    ),
 ]

@@ -18,6 +18,7 @@ TINY = {
     "classifier": lambda method, grid=GRID: sc.models.classifier(method, 2, 3, grid, width=2, rng=0),
     "resnet": lambda method, grid=GRID: sc.models.resnet(method, 2, 3, grid, width=2, rng=0),
     "encoder_decoder": lambda method, grid=GRID: sc.models.encoder_decoder(method, 2, 3, grid, width=2, depth=2, rng=0),
+    "deeplab": lambda method, grid=GRID: sc.models.deeplab(method, 2, 3, grid, width=2, output_stride=4, rng=0),
     "inpainter": lambda method, grid=GRID: sc.models.inpainter(method, 2, 3, grid, width=2, rng=0),
     "unet": lambda method, grid=GRID: sc.models.unet(method, 2, 3, grid, width=2, depth=2, rng=0),
 }
@@ -82,6 +83,17 @@ def test_an_output_stride_dilates_instead():
         ResNetEncoder(kind, 3, GRID, 18, 2, "imagenet", rng, output_stride=2)
 
 
+def test_deeplab_has_published_proportions():
+    net = sc.models.deeplab("circular", 3, 21, sc.grids.Equirect(128), width=64, depth=50, rng=0)
+    assert net.config["output_stride"] == 16
+    assert net.encoder.out_channels == 2048
+    assert net.config["channels"] == 256
+    assert [branch[0].dilation[0] for branch in list(net.aspp.convs.children.values())[1:4]] == [2, 3, 4]
+    assert net.out_shape((1, 128, 256, 3)) == (1, 128, 256, 21)
+    small = sc.models.deeplab("circular", 3, 2, sc.grids.Equirect(64), width=2, atrous_rates=(6, 12, 18), rng=0)
+    assert (small.config["output_stride"], small.config["atrous_rates"]) == (8, [6, 12, 18])
+
+
 def test_he_normal_keeps_the_variance():
     layer = he_normal(sc.layers.Conv2d(64, 128, 3, rng=0), np.random.default_rng(0))
     assert layer.weight.value.std() == pytest.approx(np.sqrt(2 / (9 * 64)), rel=0.02)
@@ -99,6 +111,8 @@ def test_he_normal_keeps_the_variance():
         (lambda: sc.models.unet("circular", 3, 1, GRID, norm="layer"), "norm is 'layer'; expected one of"),
         (lambda: sc.models.unet("circular", 3, 1, GRID, activation="sine"), "activation is 'sine'; expected one of"),
         (lambda: sc.models.unet("circular", 3, 0, GRID), "out_channels is 0"),
+        (lambda: sc.models.deeplab("circular", 3, 1, GRID, output_stride=16), "expected one of 1, 2, 4, 8"),
+        (lambda: sc.models.deeplab("circular", 3, 1, GRID, atrous_rates=()), "atrous_rates is empty"),
         (lambda: sc.models.build({"model": "vit"}), "the model is 'vit'; expected one of"),
         (lambda: sc.models.build({"model": "unet", "grid": GRID.config(), "size": 1}), "does not fit unet"),
     ],

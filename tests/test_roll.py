@@ -137,6 +137,7 @@ NETWORKS = {
     "classifier": lambda method: sc.models.classifier(method, 2, 3, GRID, width=8, rng=0),
     "resnet": lambda method: sc.models.resnet(method, 2, 3, GRID, width=4, rng=0),
     "encoder_decoder": lambda method: sc.models.encoder_decoder(method, 2, 3, GRID, width=4, rng=0),
+    "deeplab": lambda method: sc.models.deeplab(method, 2, 3, GRID, width=4, output_stride=4, rng=0),
     "inpainter": lambda method: sc.models.inpainter(method, 2, 3, GRID, width=4, rng=0),
     "unet": lambda method: sc.models.unet(method, 2, 3, GRID, width=8, depth=3, rng=0),
     "unet_transpose": lambda method: sc.models.unet(method, 2, 3, GRID, width=8, depth=2, up="transpose", rng=0),

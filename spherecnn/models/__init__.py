@@ -17,6 +17,7 @@ from spherecnn.models.coordconv import (
     coordconv_regressor,
     deconv_painter,
 )
+from spherecnn.models.deeplab import DeepLab, deeplab
 from spherecnn.models.encoder_decoder import EncoderDecoder, encoder_decoder
 from spherecnn.models.inpainter import Inpainter, inpainter
 from spherecnn.models.residual import Bottleneck, ResidualBlock
@@ -29,6 +30,7 @@ __all__ = [
     "Classifier",
     "ConvConvPool",
     "ConvNormAct",
+    "DeepLab",
     "DoubleConv",
     "EncoderDecoder",
     "GatedConv",
@@ -44,6 +46,7 @@ __all__ = [
     "coordconv_painter",
     "coordconv_regressor",
     "deconv_painter",
+    "deeplab",
     "encoder_decoder",
     "inpainter",
     "resnet",
@@ -52,6 +55,7 @@ __all__ = [
 
 MODELS: dict[str, Callable[..., Any]] = {
     "classifier": classifier,
+    "deeplab": deeplab,
     "encoder_decoder": encoder_decoder,
     "inpainter": inpainter,
     "resnet": resnet,
