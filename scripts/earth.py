@@ -54,8 +54,8 @@ TABLE = {
 LEGEND = """\
 sea, land, lake, mean IoU: of the held-out band, weighted by area, seam half a turn away; seam inside: seam in the band;
 strip: mean IoU within 5 degrees of the seam's place, seam half a turn away and there; jump: change of the probabilities
-across the seam over that between other columns; changed: share of the strip's and of all area whose class is another
-when the seam is half a turn away; other turn: the same by a turn that is no multiple of the stride.
+across the seam over that between the same columns when the seam is far away; changed: share of the strip's and of all
+area whose class is another when the seam is half a turn away; other turn: by a turn that is no multiple of the stride.
 """
 
 
@@ -212,7 +212,7 @@ class Views:
 
 
 def measure(views: Views, labels: Array, band: Band, grid: sc.grids.Equirect, stride: int) -> dict[str, Any]:
-    """Scores by name, and "profile" (W,): the jumps of the probabilities from column to column, the seam's first.
+    """Scores by name, and "profile", the jumps of the probabilities from column to column.
 
     `stride` is the total stride of the network: turned by a multiple of it, a network that wraps its columns gives
     the same, turned; by other numbers of columns, pooling has other blocks, and nothing gives quite the same.
@@ -230,9 +230,7 @@ def measure(views: Views, labels: Array, band: Band, grid: sc.grids.Equirect, st
             found |= {f"{what}iou_{c}_{name}": float(v) for c, v in zip(CLASSES, each, strict=True)}
             found[f"{what}accuracy_{name}"] = float(np.trace(table) / table.sum())
     row_area = grid.row_area / grid.row_area.sum()
-    jumps = [row_area @ np.abs(p - np.roll(p, 1, axis=1)).mean(axis=-1) for p in (turned(views[s], s) for s in seams)]
-    profile = np.mean(jumps, axis=0)
-    found["profile"] = profile / profile[1:].mean()
+    found["profile"] = jump_profile(views, seams, row_area)
     found["jump"] = float(found["profile"][0])
     everywhere = np.ones(grid.width, bool)
     for name, shift, where in (
@@ -253,9 +251,18 @@ def all_seams(band: Band, grid: sc.grids.Equirect) -> list[int]:
     return [int((first + k) % grid.width) for k in steps]
 
 
-def turned(p: Array, seam: int) -> Array:
-    """The map as the network made it, with the seam at its borders."""
-    return np.roll(p, -seam, axis=1)
+def jump_profile(views: Views, seams: list[int], row_area: Array) -> Array:
+    """Change of the probabilities between neighbouring columns (W,) by their distance from the seam, the seam first.
+
+    It is relative to the change between the same columns when the seam is at least a quarter turn away.
+    """
+    change = np.stack([row_area @ np.abs(views[s] - np.roll(views[s], 1, axis=1)).mean(axis=-1) for s in seams])
+    width = change.shape[1]
+    distance = (np.arange(width) - np.array(seams)[:, None]) % width
+    far = (distance >= width / 4) & (distance <= width * 3 / 4)
+    plain = np.broadcast_to((change * far).sum(axis=0) / far.sum(axis=0), change.shape)
+    order = np.argsort(distance, axis=1)
+    return np.take_along_axis(change, order, 1).sum(axis=0) / np.take_along_axis(plain, order, 1).sum(axis=0)
 
 
 def table_of(p: Array, labels: Array, columns: Array, grid: sc.grids.Equirect) -> Array:
