@@ -13,8 +13,9 @@ import spherecnn as sc
 
 Array = np.ndarray
 CLASSES = ["sea", "land", "lake"]
-ZOOM_LON, ZOOM_LAT = 20.0, (-5.0, 65.0)
+ZOOM_LON, ZOOM_LAT = 18.0, (0.0, 60.0)
 PROFILE_DEGREES = 30.0
+CHANGE = 0.25
 BAND_COLOUR, SEAM_COLOUR = "white", "black"
 LINES = {
     "planar": ("#d55e00", "-"),
@@ -35,8 +36,8 @@ def figure(
     """Maps with the seam in their middle; `shown` has the views and the profile of jumps of each method."""
     maps = Maps(grid, band, seam)
     pair = [*[m for m in ("planar", "circular") if m in shown], *shown][:2]
-    drawn = Figure(figsize=(11, 9.6), layout="constrained")
-    top, bottom = drawn.subfigures(2, 1, height_ratios=[1.22, 1])
+    drawn = Figure(figsize=(11, 9.8), layout="constrained")
+    top, bottom = drawn.subfigures(2, 1, height_ratios=[1.5, 1])
     axes = top.subplots(2, 2, squeeze=False)
     maps.draw(axes[0, 0], picture, "Blue Marble; between the lines: the held-out band", cut=False)
     maps.draw(axes[0, 1], sc.viz.colour_labels(labels, len(CLASSES)), "truth", cut=False)
@@ -50,18 +51,23 @@ def figure(
     colours = sc.viz.palette(len(CLASSES))
     handles = [Patch(facecolor=c, edgecolor="0.3", label=name) for c, name in zip(colours, CLASSES, strict=True)]
     top.legend(handles=handles, loc="outside lower center", ncols=len(CLASSES), frameon=False, fontsize=9)
-    axes = bottom.subplots(1, 4, width_ratios=[1, 1, 1, 1.75])
-    maps.draw(axes[0], picture, "at the seam", zoom=True)
-    for axis, name in zip(axes[1:], pair, strict=False):
-        image = maps.draw(
-            axis, shown[name][0][seam][..., 1], f"{name}: P(land)", zoom=True, cmap="cividis", vmin=0, vmax=1
-        )
-    bottom.colorbar(
-        image, ax=list(axes[1 : 1 + len(pair)]), location="bottom", shrink=0.6, aspect=30, label="probability of land"
-    )
-    for axis in axes[1 + len(pair) : 3]:
+    axes = bottom.subplots(1, 5, width_ratios=[1, 1, 1, 1, 2.1])
+    for name, land, change in zip(pair, axes[:2], axes[2:4], strict=False):
+        here, away = (shown[name][0][s] for s in (seam, seam + grid.width // 2))
+        how = {"zoom": True, "cmap": "cividis", "vmin": 0, "vmax": 1}
+        first = maps.draw(land, here[..., 1], f"{name}: P(land)", **how)
+        how |= {"cmap": "inferno", "vmax": CHANGE}
+        second = maps.draw(change, np.abs(here - away).max(axis=-1), f"{name}: change", **how)
+    below = {"location": "bottom", "shrink": 0.8, "aspect": 22}
+    lands = bottom.colorbar(first, ax=list(axes[:2]), **below)
+    lands.set_label("probability of land", fontsize=8.5)
+    changes = bottom.colorbar(second, ax=list(axes[2:4]), extend="max", **below)
+    for bar in (lands, changes):
+        bar.ax.tick_params(labelsize=7.5)
+    changes.set_label("change of a probability by the border", fontsize=8.5)
+    for axis in axes[len(pair) : 2].tolist() + axes[2 + len(pair) : 4].tolist():
         axis.set_axis_off()
-    jumps(axes[3], shown, grid)
+    jumps(axes[4], shown, grid)
     return drawn
 
 
@@ -81,14 +87,8 @@ class Maps:
         if zoom:
             axis.set(xlim=(self.centre - ZOOM_LON, self.centre + ZOOM_LON), ylim=ZOOM_LAT)
             if cut:
-                for at in (0, 1):  # marks outside the picture, so that nothing covers the seam
-                    axis.annotate(
-                        "",
-                        (0.5, at),
-                        (0.5, at + (0.06 if at else -0.06)),
-                        "axes fraction",
-                        arrowprops={"arrowstyle": "->"},
-                    )
+                # Above the picture, so that it does not cover the seam.
+                axis.annotate("", (0.5, 1), (0.5, 1.06), "axes fraction", arrowprops={"arrowstyle": "->"})
         else:
             for edge in self.band:
                 axis.axvline(edge, color=BAND_COLOUR, lw=2.4)
@@ -118,9 +118,9 @@ def jumps(axis: Any, shown: dict[str, tuple[Any, Array]], grid: sc.grids.Equirec
         colour, style = LINES.get(name, ("0.3", "-."))
         axis.plot(at, np.roll(profile, half), color=colour, ls=style, label=name, lw=1.5)
     axis.set(xlim=(-PROFILE_DEGREES, PROFILE_DEGREES), ylim=(0, None))
-    axis.set_title("change of the probabilities from column to column", fontsize=9.5)
-    axis.set_xlabel("degrees from the image border, planet in all turns", fontsize=8.5)
-    axis.set_ylabel("relative to the mean (1: no seam)", fontsize=8.5)
+    axis.set_title("change from column to column", fontsize=9.5)
+    axis.set_xlabel("degrees from the image border", fontsize=8.5)
+    axis.set_ylabel("relative to the same columns, border far away", fontsize=8.5)
     axis.tick_params(labelsize=7.5)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8.5, frameon=False)

@@ -44,9 +44,10 @@ def planet():
     return classes
 
 
-def write(folder, classes, pack=gzip.compress):
+def write(folder, classes, pack=gzip.compress, picture=None):
+    """The files of the planet, of which the mask says `classes`, and the picture too where it is given."""
     folder.mkdir(parents=True, exist_ok=True)
-    pixels = np.repeat(np.repeat(COLOURS[planet()], 2, axis=0), 2, axis=1)
+    pixels = np.repeat(np.repeat(COLOURS[planet() if picture is None else picture], 2, axis=0), 2, axis=1)
     Image.fromarray(pixels).save(folder / "bmng.jpg", quality=95)
     (folder / "lsmask_10min_h.bin").write_bytes(pack(classes[::-1].astype(np.uint8).tobytes()))
     return folder
@@ -82,16 +83,35 @@ def test_files_to_table_and_picture_and_a_finished_run_is_kept(script, tmp_path)
     assert "other settings" in call(script, *words, "--lr", 1, code=1)
 
 
-def test_labels_of_the_band_are_never_trained_on(script, tmp_path):
+def test_nothing_of_the_band_is_trained_on(script, tmp_path):
     other = planet()
-    other[24:, 38:44] = 1  # 36 to 69 degrees east, far from the coasts that the check is about
-    weights = []
+    other[24:, 40:44] = 1  # 45 to 67 degrees east; a JPEG block ends where this does
+    grid, weights = sc.grids.Equirect(8), []
+    pictures, labels = [], []
     for name, classes in (("true", planet()), ("other", other)):
-        data = write(tmp_path / name, classes)
-        assert script.read_earth(data, sc.grids.Equirect(8))[1][7, 10] == (name == "other")
+        data = write(tmp_path / name, classes, picture=classes)
+        picture, label = script.read_earth(data, grid)
+        pictures.append(picture)
+        labels.append(label)
         call(script, "--data", data, *SMALL, "--method", "circular", "--out", tmp_path / f"out-{name}")
         weights.append(sc.training.load_checkpoint(tmp_path / f"out-{name}" / "circular-0" / "last.safetensors")[1])
+    assert not np.array_equal(*pictures)
+    assert not np.array_equal(*labels)
     assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_hidden_columns_have_the_mean_colour_of_the_others(script):
+    grid = sc.grids.Equirect(8)
+    rng = np.random.default_rng(0)
+    picture, labels = rng.random((8, 16, 3)).astype(np.float32), rng.integers(0, 3, (8, 16))
+    columns = np.arange(16) < 5
+    shown, known = script.hide(picture, labels, columns, grid)
+    assert shown.dtype == np.float32
+    assert (known[:, :5] == script.IGNORED).all()
+    assert np.array_equal(shown[:, 5:], picture[:, 5:])
+    assert np.array_equal(known[:, 5:], labels[:, 5:])
+    mean = np.average(picture[:, 5:].mean(axis=1), axis=0, weights=np.cos(grid.row_lat))
+    np.testing.assert_allclose(shown[:, :5], np.broadcast_to(mean, (8, 5, 3)), rtol=1e-5)
 
 
 # --- the planet ----------------------------------------------------------------------------------------------
