@@ -58,6 +58,10 @@ def jobs(dtype: np.dtype) -> Iterator[tuple[str, Callable[[], object]]]:
     x = np.random.default_rng(0).random((2, *GRID.shape, 16)).astype(dtype)
     for method in METHODS:
         yield method, lambda method=method: train_step(method, x)  # type: ignore[misc]
+    yield (
+        "unpooling",
+        lambda: step(sc.models.encoder_decoder("circular", 16, 2, GRID, width=16, depth=1, rng=0).astype(dtype), x),
+    )
     for layer in layers():
         yield type(layer).__name__, lambda layer=layer: step(layer.astype(dtype), x)  # type: ignore[misc]
     for name in LOSSES:
@@ -71,6 +75,8 @@ def jobs(dtype: np.dtype) -> Iterator[tuple[str, Callable[[], object]]]:
 
 def layers() -> Iterator[sc.layers.Layer]:
     """Layers whose kernels the classifiers do not use."""
+    yield sc.layers.CircularConv2d(16, 16, 3, rng=0)
+    yield sc.layers.Conv2d(16, 16, 3, padding_mode="sphere", exact=True, rng=0)
     yield sc.layers.Conv2d(16, 16, 3, stride=2, rng=0)
     yield sc.layers.Conv2d(16, 16, 3, groups=16, rng=0)
     yield sc.layers.Conv2d(16, 32, 3, groups=2, rng=0)

@@ -37,7 +37,7 @@ class TaskCommands:
     """
 
     name = ""
-    models: tuple[str, ...] = tuple(n for n in ("unet", "encoder_decoder", "deeplab") if n in sc.models.MODELS)
+    models: tuple[str, ...] = ("unet", "encoder_decoder", "deeplab")
     asked: tuple[str, ...] = ()
     # Options of train that concern some tasks only, and those of them that this task takes.
     special: ClassVar[dict[str, Any]] = {

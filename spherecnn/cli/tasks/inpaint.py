@@ -29,6 +29,7 @@ class Inpaint(DenseCommands):
     name = "inpaint"
     asked = HOLE
     takes = ("holes",)
+    models = (*DenseCommands.models, "inpainter")
     predicts = ("masks",)
 
     def open(self, source: str, grid: Any, part: str, config: dict[str, Any], rotate: str = "none") -> Any:
