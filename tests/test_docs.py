@@ -75,8 +75,9 @@ def test_speed_in_the_readme_is_what_the_committed_csv_says():
         return " to ".join(f"{r:.2f}" for r in sorted({min(found), max(found)})) if found else ""
 
     readme = (ROOT / "README.md").read_text()
-    for case in {case for case, _ in ratios}:
-        forward, both = span(case, "forward"), span(case, "forward+backward") or span(case, "step")
-        assert re.search(
-            rf"^\| {re.escape(case)}(, a training step)? \| {forward} ?\| {both} \|$", readme, re.MULTILINE
-        )
+    shown = re.findall(r"^\| ([^|]+?)(?:, a training step)? \| ([\d. to]*?) ?\| ([\d. to]+) \|$", readme, re.MULTILINE)
+    assert len(shown) > 20
+    for case, forward, both in shown:
+        assert (forward, both) == (span(case, "forward"), span(case, "forward+backward") or span(case, "step")), case
+    slower = {case for (case, _), found in ratios.items() if min(found) < 1}
+    assert slower <= {case for case, _, _ in shown}, "the README leaves out what torch does faster"

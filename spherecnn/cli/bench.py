@@ -25,7 +25,8 @@ Examples:
     show_default=True,
     help="CSV file.",
 )
+@click.option("--memory/--no-memory", default=True, help="Measure peak memory too, each in a process of its own.")
 @o.threads_option
-def command(quick: bool, out: Path, threads: int | None) -> None:
+def command(quick: bool, out: Path, memory: bool, threads: int | None) -> None:
     """Measure the kernels and a training step, beside torch where it is installed; write a CSV."""
-    bench.run(out=out, quick=quick)
+    bench.run(out=out, quick=quick, memory=memory)
