@@ -112,6 +112,6 @@ def not_so_clevr(task: str = "classify", *, holdout: str = "uniform", split: str
     if holdout == "uniform":
         held = np.random.RandomState(UNIFORM_SEED).random_sample(len(points)) < UNIFORM_SHARE
     else:
-        held = (points > SIZE // 2).all(axis=1)
+        held = np.all(points > SIZE // 2, axis=1)
     part = points[held == (split == "test")]
     return NotSoClevr(part[np.random.RandomState(ORDER_SEED).permutation(len(part))], task)
