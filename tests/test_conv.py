@@ -195,6 +195,18 @@ def test_coordinates_follow_their_own_axis():
     assert np.isfinite(conv.coordinates(1, 1)).all()
 
 
+@pytest.mark.parametrize("channels", [3, 16])
+def test_read_only_input(channels):
+    conv = Conv2d(channels, 16, 3, rng=0)
+    x = np.random.default_rng(0).standard_normal((1, 8, 16, channels)).astype(np.float32)
+    y, backward = conv.forward(x, train=True)
+    dx = backward(y)
+    x.flags.writeable = False
+    z, read_only_backward = conv.forward(x, train=True)
+    np.testing.assert_array_equal(z, y)
+    np.testing.assert_array_equal(read_only_backward(y), dx)
+
+
 def test_coord_equals_conv_of_joined_channels():
     rng = np.random.default_rng(0)
     coord = CoordConv2d(3, 4, 3, rng=rng).astype(np.float64)

@@ -12,7 +12,8 @@ from click.testing import CliRunner
 import spherecnn as sc
 from spherecnn.datasets import not_so_clevr
 
-SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = ROOT / "scripts"
 HOLDOUTS, SPLITS = ("uniform", "quadrant"), ("train", "test")
 
 
@@ -219,3 +220,10 @@ def test_quick_writes_the_table_and_the_picture_and_goes_on(script, tmp_path):
     assert "| 906 | 1 | 1 |" in again
     once_more = call(script, "--quick", "--task", "classify", "--out", tmp_path)
     assert once_more.count("kept from before") == 4
+
+
+def test_the_table_in_the_docs_is_what_the_committed_csv_says(script):
+    lines = (ROOT / "benchmarks" / "notsoclevr.csv").read_text().splitlines()
+    table = script.markdown(list(csv.DictReader(line for line in lines if not line.startswith("#"))))
+    assert table.count("\n") > 2
+    assert table in (ROOT / "docs" / "notsoclevr.md").read_text()

@@ -39,9 +39,15 @@ def images(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def against(
-    torch: Any, layer: Any, peer: Any, shape: tuple[int, ...], which: str, parameters: tuple[Any, ...] = ()
+    torch: Any,
+    layer: Any,
+    peer: Any,
+    shape: tuple[int, ...],
+    which: str,
+    parameters: tuple[Any, ...] = (),
+    channels_last: bool = True,
 ) -> tuple[Work, Work | None]:
-    """Our layer in training or inference, and `peer(x)` of torch on the same channels_last images.
+    """Our layer in training or inference, and `peer(x)` of torch on the same images.
 
     With gradients, those of the input and of the peer's `parameters`.
     """
@@ -56,8 +62,10 @@ def against(
     if torch is None:
         return ours, None
     first = (0, len(shape) - 1, *range(1, len(shape) - 1))
-    tx = torch.from_numpy(x).permute(first).requires_grad_()
-    tdy = torch.from_numpy(dy).permute(first)
+    tx, tdy = (torch.from_numpy(a).permute(first) for a in (x, dy))
+    if not channels_last:
+        tx, tdy = tx.contiguous(), tdy.contiguous()
+    tx.requires_grad_()
 
     def theirs() -> object:
         if which == "forward":

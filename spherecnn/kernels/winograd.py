@@ -192,7 +192,9 @@ def pack_transformed(w, g, u, reads, makes, adjoint):
             for i in range(n):
                 for j in range(n):
                     out = u[at + (i * n + j) * reads * width : at + (i * n + j) * reads * width + width]
-                    a, b, d = half[i, 0, done:], half[i, 1, done:], half[i, 2, done:]
+                    a = half[i, 0, done:]
+                    b = half[i, 1, done:]
+                    d = half[i, 2, done:]
                     for k in range(width):
                         out[k] = g[j, 0] * a[k] + g[j, 1] * b[k] + g[j, 2] * d[k]
             done += width

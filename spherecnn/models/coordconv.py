@@ -202,5 +202,6 @@ def _he_normal(net: Sequential, rng: np.random.Generator) -> Sequential:
             value = layer.weight.value
             reads = value.shape[3] if isinstance(layer, ConvTranspose2d) else value.shape[2]
             value[...] = rng.normal(0, np.sqrt(2 / (value.shape[0] * value.shape[1] * reads)), value.shape)
-            layer.params["bias"].value[...] = 0
+            if layer.bias is not None:
+                layer.bias.value[...] = 0
     return net

@@ -67,8 +67,8 @@ def tiles(stencil: Stencil, size: int) -> Tiles | None:
     --------
     >>> from spherecnn.stencils import window
     >>> cut = tiles(window((4, 8), (3, 3), padding=((1, 1), (1, 1)), padding_mode="circular"), 4)
-    >>> cut.count, cut.places()[0, 0, 1]
-    (2, array([7, 0, 1, 2, 3, 4]))
+    >>> cut.count, cut.places()[0, 0, 1].tolist()
+    (2, [7, 0, 1, 2, 3, 4])
     """
     return _tiles(*stencil.axes, size) if stencil.axes else None
 
