@@ -367,13 +367,17 @@ def summary(rows: list[dict[str, Any]]) -> str:
     lines = [" | ".join(["method", "parameters", *TABLE.values()]), "|".join(["---"] * (2 + len(TABLE)))]
     for method in dict.fromkeys(row["method"] for row in rows):
         mine = [row for row in rows if row["method"] == method]
-        cells = [method, f"{mine[0]['parameters']:,}", *(span([row[name] for row in mine]) for name in TABLE)]
+        cells = [
+            method,
+            f"{mine[0]['parameters']:,}",
+            *(span([row[name] for row in mine], ".2%" if "changed" in name else ".3f") for name in TABLE),
+        ]
         lines.append(" | ".join(cells))
-    return "".join(f"| {line} |\n" for line in lines)
+    return "".join(f"| {line} |\n" for line in lines).replace("| ---|", "|---|").replace("--- |", "---|")
 
 
-def span(values: list[float]) -> str:
-    low, mean, high = (f"{v:.3f}" for v in (min(values), np.mean(values), max(values)))
+def span(values: list[float], how: str) -> str:
+    low, mean, high = (format(v, how) for v in (min(values), np.mean(values), max(values)))
     return mean if low == high else f"{mean} ({low} to {high})"
 
 

@@ -120,7 +120,7 @@ def jumps(axis: Any, shown: dict[str, tuple[Any, Array]], grid: sc.grids.Equirec
     axis.set(xlim=(-PROFILE_DEGREES, PROFILE_DEGREES), ylim=(0, None))
     axis.set_title("change from column to column", fontsize=9.5)
     axis.set_xlabel("degrees from the image border", fontsize=8.5)
-    axis.set_ylabel("relative to the same columns, border far away", fontsize=8.5)
+    axis.set_ylabel("1: as if there were no border", fontsize=8.5)
     axis.tick_params(labelsize=7.5)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8.5, frameon=False)
