@@ -205,7 +205,8 @@ def spell_inputs(r, q, channels, tiles, place):
     """Element offsets of the inputs of tile (r, q); negative for zero."""
     n = tiles.size + 2
     for i in range(n):
-        base, column = tiles.base[r, i], tiles.column[tiles.kind[r, i]]
+        base = tiles.base[r, i]
+        column = tiles.column[tiles.kind[r, i]]
         for j in range(n):
             shift = column[q * tiles.size + j]
             place[i * n + j] = -1 if base < 0 or shift < 0 else (base + shift) * channels
@@ -308,7 +309,8 @@ def tile_outer_tasks(x, dy, part, bias_part, room, block, count, tiles):
     zero = np.zeros(max(channels, makes), x.dtype)
     only_tap = np.zeros(1, np.int32)
     for i in prange(parts):
-        sums, work = part[i], room[i]
+        sums = part[i]
+        work = room[i]
         bias_sums = bias_part[i]
         sums[:] = 0
         bias_sums[:] = 0
@@ -360,14 +362,16 @@ def sum_transformed(part, g, dw):
             for j in range(n):
                 out = half[i, j]
                 for u in range(n):
-                    row, factor = whole[u * n + j], g[u, i]
+                    row = whole[u * n + j]
+                    factor = g[u, i]
                     for k in range(makes):
                         out[k] += factor * row[k]
         for i in range(3):
             for j in range(3):
                 total = np.zeros(makes)
                 for u in range(n):
-                    row, factor = half[i, u], g[u, j]
+                    row = half[i, u]
+                    factor = g[u, j]
                     for k in range(makes):
                         total[k] += factor * row[k]
                 dw[i * 3 + j, c] = total
