@@ -12,7 +12,7 @@ import spherecnn as sc
 from spherecnn.kernels import convolve as chosen
 from spherecnn.kernels.convolve import KeptWeights, convolve, convolve_dw, convolve_dx
 from spherecnn.kernels.gather_gemm import gather_gemm, gather_gemm_dw, gather_gemm_dx
-from spherecnn.kernels.winograd import winograd, winograd_dw
+from spherecnn.kernels.winograd import same, winograd, winograd_dw
 from spherecnn.kernels.winograd_transform import matrices
 from spherecnn.stencils import PADDING_MODES, window
 from spherecnn.stencils.tiles import adjoint_tiles, tiles
@@ -165,6 +165,19 @@ def test_kept_weights_are_made_once(monkeypatch):
     assert made == [4, 4, 2]
 
 
+@pytest.mark.parametrize("size", [1, 7, 65536, 200001])
+def test_same_sees_every_number(size):
+    a = np.random.default_rng(0).standard_normal(size).astype(np.float32)
+    assert same(a, a.copy())
+    for at in {0, size // 2, size - 1}:
+        b = a.copy()
+        b[at] += 1
+        assert not same(a, b)
+    assert not same(a, a[:-1])
+    a[-1] = np.nan
+    assert not same(a, a)
+
+
 @pytest.mark.parametrize(
     ("shape", "reads", "makes", "dtype", "size"),
     [
@@ -219,7 +232,7 @@ def test_groups_convolved_together(groups, reads, makes, dtype):
 SMALL_HOST = """
 import numpy as np
 from spherecnn.kernels import vector
-from spherecnn.kernels.winograd import winograd, winograd_dw
+from spherecnn.kernels.winograd import same, winograd, winograd_dw
 from spherecnn.stencils import window
 from spherecnn.stencils.tiles import tiles
 rng = np.random.default_rng(0)

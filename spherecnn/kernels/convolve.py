@@ -10,7 +10,7 @@ from spherecnn.kernels import vector
 from spherecnn.kernels.depthwise import depthwise, depthwise_dw
 from spherecnn.kernels.gather_gemm import gather_gemm, gather_gemm_dw, gather_gemm_dx
 from spherecnn.kernels.op import device_of
-from spherecnn.kernels.winograd import fits, transform_weights, winograd, winograd_dw, winograd_transformed
+from spherecnn.kernels.winograd import fits, same, transform_weights, winograd, winograd_dw, winograd_transformed
 from spherecnn.stencils.tiles import adjoint_tiles, tiles
 
 # Fewer channels or sites than these do not repay the transforms (benchmarks/winograd.py). The number of samples is
@@ -34,7 +34,7 @@ class KeptWeights:
 
     def of(self, w: Any, size: int) -> Any:
         """Return `transform_weights` of w, from the last call if w and size are equal."""
-        if self.source is None or self.size != size or not np.array_equal(self.source, w):
+        if self.source is None or self.size != size or not same(self.source, w):
             self.source, self.size, self.transformed = w.copy(), size, transform_weights(w, size)
         return self.transformed
 

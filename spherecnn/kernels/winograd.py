@@ -123,6 +123,11 @@ def transform_weights(w: Any, m: int, adjoint: bool = False) -> Any:
     return u
 
 
+def same(a: Any, b: Any) -> bool:
+    """Whether two arrays of one dtype hold the same numbers; NaN is never the same."""
+    return a.shape == b.shape and bool(equal_parts(a.reshape(-1), b.reshape(-1)).all())
+
+
 @winograd.on("cpu")
 def _winograd_cpu(x: Any, w: Any, b: Any, tiles: Any) -> Any:
     return winograd_transformed(x, transform_weights(w, tiles.tables.size), b, w.shape[2], tiles)
@@ -198,6 +203,21 @@ def pack_transformed(w, g, u, reads, makes, adjoint):
                     for k in range(width):
                         out[k] = g[j, 0] * a[k] + g[j, 1] * b[k] + g[j, 2] * d[k]
             done += width
+
+
+@kernel()
+def equal_parts(a, b):
+    parts = 1 + a.size // 65536
+    equal = np.zeros(parts, np.bool_)
+    for i in prange(parts):
+        first, last = i * a.size // parts, (i + 1) * a.size // parts
+        left = a[first:last]
+        right = b[first:last]
+        differences = 0
+        for j in range(last - first):
+            differences += left[j] != right[j]
+        equal[i] = differences == 0
+    return equal
 
 
 @kernel(inline=True)
