@@ -195,16 +195,27 @@ def test_coordinates_follow_their_own_axis():
     assert np.isfinite(conv.coordinates(1, 1)).all()
 
 
-@pytest.mark.parametrize("channels", [3, 16])
-def test_read_only_input(channels):
-    conv = Conv2d(channels, 16, 3, rng=0)
-    x = np.random.default_rng(0).standard_normal((1, 8, 16, channels)).astype(np.float32)
-    y, backward = conv.forward(x, train=True)
-    dx = backward(y)
-    x.flags.writeable = False
-    z, read_only_backward = conv.forward(x, train=True)
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (Conv2d(3, 16, 3, rng=0), (1, 8, 16, 3)),
+        (Conv2d(16, 16, 3, rng=0), (1, 8, 16, 16)),
+        (CoordConv2d(3, 4, 3, rng=0), (1, 8, 16, 3)),
+        (sc.layers.ConvTranspose2d(3, 4, 2, 2, rng=0), (1, 8, 16, 3)),
+        (sc.layers.Conv3d(3, 4, 3, rng=0), (1, 2, 8, 16, 3)),
+        (Linear(3, 4, rng=0), (5, 3)),
+    ],
+    ids=lambda v: type(v).__name__,
+)
+def test_read_only_arrays(layer, shape):
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    y, backward = layer.forward(x, train=True)
+    dy = y.copy()
+    dx = backward(dy)
+    x.flags.writeable = dy.flags.writeable = False
+    z, read_only_backward = layer.forward(x, train=True)
     np.testing.assert_array_equal(z, y)
-    np.testing.assert_array_equal(read_only_backward(y), dx)
+    np.testing.assert_array_equal(read_only_backward(dy), dx)
 
 
 def test_coord_equals_conv_of_joined_channels():

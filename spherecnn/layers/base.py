@@ -14,6 +14,11 @@ Shape = tuple[int, ...]
 Backward = Callable[..., Any]
 
 
+def contiguous(x: Array) -> Array:
+    """Return x, or a copy if it is not C-contiguous or read-only: read-only arrays are another type to the kernels."""
+    return np.require(x, requirements=["C", "W"])
+
+
 class Param:
     """A trained array `value` and the gradient `grad` that backward passes have summed so far."""
 

@@ -9,7 +9,7 @@ import numpy as np
 from spherecnn.errors import InputError, check_array, check_at_least, check_channels, check_choice
 from spherecnn.kernels.convolve import KeptWeights, convolve, convolve_dw, convolve_dx
 from spherecnn.kernels.gather_gemm import gather_gemm, gather_gemm_dw
-from spherecnn.layers.base import Array, Backward, Layer, Param, Shape
+from spherecnn.layers.base import Array, Backward, Layer, Param, Shape, contiguous
 from spherecnn.layers.registry import generator
 from spherecnn.layers.sites import check_groups, mix_sites
 from spherecnn.stencils import PADDING_MODES, Stencil, window
@@ -63,7 +63,7 @@ class Window(Layer):
         check_array("the input", x, "N, H, W, C", self.dtype)
         self.out_shape(x.shape)
         n, h, w, c = x.shape
-        return self.stencil(h, w), np.ascontiguousarray(x).reshape(n, h * w, c)
+        return self.stencil(h, w), contiguous(x).reshape(n, h * w, c)
 
     def window_repr(self) -> str:
         (top, bottom), (left, right) = self.padding
@@ -160,7 +160,7 @@ class Conv2d(Window):
         out_shape = self.out_shape(x.shape)
 
         def backward(dy: Array, inputs: bool = True) -> Array | None:
-            dy = np.ascontiguousarray(dy).reshape(y.shape)
+            dy = contiguous(dy).reshape(y.shape)
             dx = sites_backward(dy, inputs)
             return dx.reshape(x.shape) if inputs else None
 
@@ -305,7 +305,7 @@ class CoordConv2d(Conv2d):
         y += gather_gemm(coordinates, w_map, None, stencil)
 
         def backward(dy: Array, inputs: bool = True) -> Array | None:
-            dy = np.ascontiguousarray(dy).reshape(y.shape)
+            dy = contiguous(dy).reshape(y.shape)
             dw, db = convolve_dw(sites, dy, stencil, w, exact=self.exact)
             dw_map, _ = gather_gemm_dw(coordinates, dy.sum(axis=0, keepdims=True), stencil)
             self.weight.add_grad(np.concatenate([dw, dw_map], axis=1))

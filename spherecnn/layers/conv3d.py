@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from spherecnn.errors import InputError, check_array, check_at_least, check_channels, check_choice
-from spherecnn.layers.base import Array, Backward, Layer, Param, Shape
+from spherecnn.layers.base import Array, Backward, Layer, Param, Shape, contiguous
 from spherecnn.layers.registry import generator
 from spherecnn.layers.sites import check_groups, mix_sites
 from spherecnn.stencils import PADDING_MODES, Stencil, volume
@@ -129,11 +129,11 @@ class Conv3d(Layer):
         (x,) = xs
         check_array("the input", x, "N, T, H, W, C", self.dtype)
         out_shape = self.out_shape(x.shape)
-        sites = np.ascontiguousarray(x).reshape(len(x), -1, self.in_channels)
+        sites = contiguous(x).reshape(len(x), -1, self.in_channels)
         y, sites_backward = mix_sites(sites, self.weight, self.bias, self.stencil(*x.shape[1:4]), self.groups)
 
         def backward(dy: Array, inputs: bool = True) -> Array | None:
-            dx = sites_backward(np.ascontiguousarray(dy).reshape(y.shape), inputs)
+            dx = sites_backward(contiguous(dy).reshape(y.shape), inputs)
             return None if dx is None else dx.reshape(x.shape)
 
         return y.reshape(out_shape), backward

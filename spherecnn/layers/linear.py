@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from spherecnn.errors import InputError, check_array, check_at_least, check_channels
-from spherecnn.kernels.gather_gemm import gather_gemm, gather_gemm_dw, gather_gemm_dx
-from spherecnn.layers.base import Array, Backward, Layer, Param, Shape
+from spherecnn.layers.base import Array, Backward, Layer, Param, Shape, contiguous
 from spherecnn.layers.registry import generator
+from spherecnn.layers.sites import mix_sites
 from spherecnn.stencils import pointwise
 
 
@@ -54,18 +54,12 @@ class Linear(Layer):
         (x,) = xs
         out_shape = self.out_shape(x.shape)
         check_array("the input", x, ", ".join(["N", *["..."] * (x.ndim - 2), "C"]), self.dtype)
-        sites = np.ascontiguousarray(x).reshape(1, -1, self.in_features)
-        stencil = pointwise(sites.shape[1:2])
-        w = self.weight.value[None]
-        y = gather_gemm(sites, w, None if self.bias is None else self.bias.value, stencil)
+        sites = contiguous(x).reshape(1, -1, self.in_features)
+        y, sites_backward = mix_sites(sites, self.weight, self.bias, pointwise(sites.shape[1:2]))
 
         def backward(dy: Array, inputs: bool = True) -> Array | None:
-            dy = np.ascontiguousarray(dy).reshape(y.shape)
-            dw, db = gather_gemm_dw(sites, dy, stencil)
-            self.weight.add_grad(dw)
-            if self.bias is not None:
-                self.bias.add_grad(db)
-            return gather_gemm_dx(dy, w, stencil).reshape(x.shape) if inputs else None
+            dx = sites_backward(contiguous(dy).reshape(y.shape), inputs)
+            return None if dx is None else dx.reshape(x.shape)
 
         return y.reshape(out_shape), backward
 

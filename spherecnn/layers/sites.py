@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from spherecnn.errors import InputError
 from spherecnn.kernels.convolve import KeptWeights, convolve, convolve_dw, convolve_dx
 from spherecnn.layers.base import Array, Backward, Param
@@ -32,7 +30,6 @@ def mix_sites(
 
     ``backward(dy, inputs)`` adds to the gradients of the parameters and returns dx, or None without `inputs`.
     """
-    x = np.require(x, requirements="W")  # read-only arrays are another type to the kernels
     w = weight.value.reshape(stencil.taps, -1, weight.value.shape[-1])
     y = convolve(x, w, None if bias is None else bias.value, stencil, groups, exact, kept)
 

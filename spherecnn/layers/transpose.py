@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from spherecnn.errors import InputError, check_at_least, check_channels
-from spherecnn.layers.base import Array, Backward, Param, Shape
+from spherecnn.layers.base import Array, Backward, Param, Shape, contiguous
 from spherecnn.layers.conv import Pair, Window, pair, window_padding
 from spherecnn.layers.registry import generator
 from spherecnn.layers.sites import check_groups, mix_sites
@@ -151,7 +151,7 @@ class ConvTranspose2d(Window):
         y, sites_backward = mix_sites(sites, self.weight, self.bias, stencil, self.groups)
 
         def backward(dy: Array, inputs: bool = True) -> Array | None:
-            dx = sites_backward(np.ascontiguousarray(dy).reshape(y.shape), inputs)
+            dx = sites_backward(contiguous(dy).reshape(y.shape), inputs)
             return None if dx is None else dx.reshape(x.shape)
 
         return y.reshape(self.out_shape(x.shape)), backward
