@@ -20,6 +20,7 @@ TINY = {
     "encoder_decoder": lambda method, grid=GRID: sc.models.encoder_decoder(method, 2, 3, grid, width=2, depth=2, rng=0),
     "deeplab": lambda method, grid=GRID: sc.models.deeplab(method, 2, 3, grid, width=2, output_stride=4, rng=0),
     "inpainter": lambda method, grid=GRID: sc.models.inpainter(method, 2, 3, grid, width=2, rng=0),
+    "stack": lambda method, grid=GRID: sc.models.stack(method, 2, 3, grid, width=2, depth=2, rng=0),
     "unet": lambda method, grid=GRID: sc.models.unet(method, 2, 3, grid, width=2, depth=2, rng=0),
 }
 

@@ -22,6 +22,7 @@ from spherecnn.models.encoder_decoder import EncoderDecoder, encoder_decoder
 from spherecnn.models.inpainter import Inpainter, inpainter
 from spherecnn.models.residual import Bottleneck, ResidualBlock
 from spherecnn.models.resnet import ResNet, resnet
+from spherecnn.models.stack import Stack, stack
 from spherecnn.models.unet import UNet, unet
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Inpainter",
     "ResNet",
     "ResidualBlock",
+    "Stack",
     "UNet",
     "UpBlock",
     "build",
@@ -50,6 +52,7 @@ __all__ = [
     "encoder_decoder",
     "inpainter",
     "resnet",
+    "stack",
     "unet",
 ]
 
@@ -59,6 +62,7 @@ MODELS: dict[str, Callable[..., Any]] = {
     "encoder_decoder": encoder_decoder,
     "inpainter": inpainter,
     "resnet": resnet,
+    "stack": stack,
     "unet": unet,
 }
 
