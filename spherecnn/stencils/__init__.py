@@ -1,7 +1,8 @@
 """Stencils: which input sites feed each output site, built once from a grid: integers, or a sparse matrix."""
 
 from spherecnn.stencils.base import Segment, Stencil
-from spherecnn.stencils.planar import PADDING_MODES, Axis, axis, output_size, pointwise, product, volume, window
+from spherecnn.stencils.latitude import latitude
+from spherecnn.stencils.planar import PADDING_MODES, Axis, axis, fold, output_size, pointwise, product, volume, window
 from spherecnn.stencils.resize import RESIZE_MODES, RESIZE_PADDING_MODES, check_resize, resize
 
 __all__ = [
@@ -13,6 +14,8 @@ __all__ = [
     "Stencil",
     "axis",
     "check_resize",
+    "fold",
+    "latitude",
     "output_size",
     "pointwise",
     "product",
