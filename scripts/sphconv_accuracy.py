@@ -13,14 +13,14 @@ import io
 import math
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 from scipy.spatial.transform import Rotation
+from sphconv_accuracy_methods import Method, all_methods, last_of  # beside this file
 from tqdm import tqdm
 
 import spherecnn as sc

@@ -110,6 +110,16 @@ def optimal(net: Layer, sphere: Layer) -> Method:
     )
 
 
+def layer_wise(net: Layer, sphere: Layer, images: Array, fit: Callable[[Any, Any, Array, Array], None]) -> None:
+    """Fit each convolution of a spherical network to the exact outputs of its planar twin, from exact inputs."""
+    x = images
+    for name, planar in net.features.children.items():
+        if hasattr(planar, "weight"):
+            target = sc.transfer.exact(net, f"features.{name}", images)
+            fit(planar, sphere.features[int(name)], x, target)
+            x = np.maximum(target, 0)
+
+
 # --- multiply-adds ------------------------------------------------------------------------------------------
 
 
