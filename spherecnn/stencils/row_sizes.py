@@ -106,9 +106,9 @@ def row_sizes(
 
     Examples
     --------
-    >>> sizes = row_sizes(40, {"1_2": 5, "2_1": 10, "2_2": 80}, {"1_2": 1, "2_1": 1, "2_2": 1})
-    >>> [sizes["2_2"][row] for row in (0, 2, 5, 20)]
-    [(3, 3), (7, 3), (5, 3), (3, 3)]
+    >>> sizes = row_sizes(40, {"a": 7, "b": 11}, {"a": 1, "b": 1}, fov_deg=60, tangent_size=30)
+    >>> [sizes["a"][row] for row in (0, 2, 5, 20)]
+    [(3, 3), (11, 3), (7, 3), (3, 3)]
     """
     check_at_least("height", height, 2)
     if height % 2:

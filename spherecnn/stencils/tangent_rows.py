@@ -90,7 +90,7 @@ def tangent_size(grid: Equirect, row: int, kernel_size: int) -> tuple[int, int]:
     Examples
     --------
     >>> [tangent_size(Equirect(180), row, 3) for row in (90, 30, 5)]
-    [(5, 3), (5, 7), (5, 27)]
+    [(5, 5), (5, 7), (5, 27)]
     """
     height, width = (
         2 * int(np.ceil(np.abs(offset)).max()) + 1 for offset in tangent_offsets(grid, row, kernel_size)
@@ -165,7 +165,7 @@ def layer_sizes(grid: Equirect, kernel_size: int = 3, most_taps: int | None = No
     Examples
     --------
     >>> layer_sizes(Equirect(16))[:8]
-    [(3, 13), (3, 7), (5, 5), (3, 5), (3, 5), (3, 3), (3, 3), (3, 3)]
+    [(5, 11), (5, 11), (5, 7), (5, 5), (5, 5), (3, 5), (3, 5), (3, 3)]
     """
     check_kernel(grid, kernel_size)
     most = MOST_TAPS * kernel_size**2 // 9 if most_taps is None else most_taps
