@@ -125,9 +125,7 @@ def descend(
     return before, after
 
 
-def _step(
-    layers: Sequence[Layer], params: dict[str, Param], x: Array, targets: Array, at: tuple[Array, ...]
-) -> float:
+def _step(layers: Sequence[Layer], params: dict[str, Param], x: Array, targets: Array, at: tuple[Array, ...]) -> float:
     """Set the gradients to those of a batch; return its loss."""
     for layer in layers:
         layer.zero_grad()

@@ -97,7 +97,9 @@ def rmse_rows(found: np.ndarray, exact: np.ndarray) -> np.ndarray:
     array([1., 1.])
     """
     if found.shape != exact.shape or found.ndim != 4:
-        raise InputError(f"found has shape {found.shape} and exact {exact.shape}; expected two equal ones, (N, H, W, K).")
+        raise InputError(
+            f"found has shape {found.shape} and exact {exact.shape}; expected two equal ones, (N, H, W, K)."
+        )
     return np.sqrt(np.square(found.astype(np.float64) - exact).mean(axis=(0, 2, 3)))
 
 

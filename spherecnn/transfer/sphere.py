@@ -7,17 +7,19 @@ from typing import Any
 
 import numpy as np
 
+import spherecnn.layers as _l
 from spherecnn.errors import InputError, check_array, check_at_least, check_choice
 from spherecnn.grids import Equirect
-from spherecnn.layers import KTNConv2d, Layer, Param, SphConv2d
+from spherecnn.layers import Layer, Param, SphConv2d
 from spherecnn.layers.base import Array
-from spherecnn.transfer.chain import Chain, chain_to, convolutions
+from spherecnn.transfer.chain import chain_to, convolutions
 from spherecnn.transfer.copying import copy_state, rebuilt
 from spherecnn.transfer.exact import exact, row_latitudes
 from spherecnn.transfer.learn import apply, descend
 from spherecnn.transfer.report import LayerErrors, Report, rmse_rows, size_rows
 from spherecnn.transfer.rows import fit_rows, project_rows
 
+KTNConv2d: Any = getattr(_l, "KTNConv2d", ())
 COPIED = ("circular", "sphere", "tangent")
 LEARNED = ("sphconv", "ktn")
 INPUTS = ("own", "exact")
@@ -176,7 +178,9 @@ def _learn(
             columns = task.columns(name)
             targets = task.exact(name, images, columns)
             source = x if inputs == "own" or not i else task.exact(task.chain.names[i - 1], images)
-            _learn_layer(layer, planar[name], source, targets, columns, seed=seed, name=name, progress=task.progress, **settings)
+            _learn_layer(
+                layer, planar[name], source, targets, columns, seed=seed, name=name, progress=task.progress, **settings
+            )
         if name != task.names[-1] and inputs == "own":
             x = apply([layer], x)
     params = {f"{name}.{key}": p for name, layer in learned.items() for key, p in trained(layer).items()}
