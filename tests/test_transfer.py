@@ -221,7 +221,7 @@ def test_copied_weights_are_equal(method):
     planar = sc.models.unet("planar", 2, 3, sc.grids.Equirect(8), width=2, depth=2, rng=3)
     x = panoramas(2, 8, 16, dtype=np.float32)
     planar.forward(x, train=True)
-    sphere = sc.transfer.to_sphere(planar, method)
+    sphere, report = sc.transfer.to_sphere(planar, method)
     assert sphere.config == planar.config | {"method": method}
     own, theirs = planar.state(), sphere.state()
     assert own.keys() == theirs.keys()
@@ -232,14 +232,14 @@ def test_copied_weights_are_equal(method):
 def test_a_copy_differs_at_the_seam_only():
     planar = sc.models.classifier("planar", 1, 3, sc.grids.Equirect(16), width=2, rng=0)
     x = panoramas(1, 16, 32, 1, dtype=np.float32)
-    first, second = planar.features[0](x), sc.transfer.to_sphere(planar, "circular").features[0](x)
+    first, second = planar.features[0](x), sc.transfer.to_sphere(planar, "circular")[0].features[0](x)
     assert np.allclose(first[:, :, 1:-1], second[:, :, 1:-1], atol=1e-6)
     assert not np.allclose(first[:, :, 0], second[:, :, 0], atol=1e-3)
 
 
 def test_a_network_of_one_grid_goes_to_another():
     planar = sc.models.classifier("planar", 1, 3, sc.grids.Equirect(28, 28), width=2, rng=0)
-    sphere = sc.transfer.to_sphere(planar, "circular", grid=sc.grids.Equirect(16))
+    sphere, _ = sc.transfer.to_sphere(planar, "circular", grid=sc.grids.Equirect(16))
     assert sphere(np.zeros((1, 16, 32, 1), np.float32)).shape == (1, 3)
     assert (sphere.head.weight.value == planar.head.weight.value).all()
 

@@ -28,7 +28,7 @@ from spherecnn.layers import (
     Softmax,
     Tanh,
 )
-from spherecnn.layers.base import Array, Backward, Shape
+from spherecnn.layers.base import Shape
 from spherecnn.layers.conv import Pair, Window
 
 CONVOLUTIONS = (Conv2d, CircularConv2d)
@@ -67,14 +67,6 @@ class Chain:
         for layer in self.layers:
             shape = _first(layer.out_shape(shape))
         return shape
-
-    def forward(self, x: Array) -> tuple[Array, list[Backward]]:
-        """Run the layers as in inference; return the output and the backward pass of each."""
-        steps = []
-        for layer in self.layers:
-            x, backward = layer.forward(x, train=False)
-            steps.append(backward)
-        return x, steps
 
 
 @dataclass(frozen=True)

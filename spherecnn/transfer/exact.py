@@ -153,15 +153,16 @@ def _rays(chain: Chain, pitch: tuple[float, float]) -> np.ndarray:
     return np.stack([np.ones_like(east), east, north], axis=-1).reshape(-1, 3)
 
 
+def row_latitudes(chain: Chain, grid: Equirect, rows: np.ndarray) -> np.ndarray:
+    """Latitudes (rows,) of the middles of what output rows of a chain see."""
+    row = chain.stride[0] * rows + chain.start[0] + (chain.extent[0] - 1) / 2
+    return np.pi / 2 - (row + (0 if grid.pole_rows else 0.5)) * np.pi / (grid.height - grid.pole_rows)
+
+
 def _frames(chain: Chain, grid: Equirect, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Unit vectors ahead, east and north (rows, columns, 3, 3) at the middles of what the outputs see."""
-    row, column = (
-        s * p + a + (e - 1) / 2
-        for p, s, a, e in zip((rows, columns), chain.stride, chain.start, chain.extent, strict=True)
-    )
-    half = 0 if grid.pole_rows else 0.5
-    lat = np.pi / 2 - (row + half) * np.pi / (grid.height - grid.pole_rows)
+    column = chain.stride[1] * columns + chain.start[1] + (chain.extent[1] - 1) / 2
     lon = -np.pi + (column + 0.5) * 2 * np.pi / grid.width
-    lat, lon = np.meshgrid(lat, lon, indexing="ij")
+    lat, lon = np.meshgrid(row_latitudes(chain, grid, rows), lon, indexing="ij")
     ahead, north = directions(lat, lon), directions(lat + np.pi / 2, lon)
     return np.stack([ahead, directions(0 * lat, lon + np.pi / 2), north], axis=-2)

@@ -151,9 +151,7 @@ class _Sums:
         self.xt -= np.outer(self.x, self.t) / self.count
 
 
-def _samples(
-    flat: Array, reads: list[tuple[Array, Array]], groups: int, part: int
-) -> Iterator[tuple[Array, Array]]:
+def _samples(flat: Array, reads: list[tuple[Array, Array]], groups: int, part: int) -> Iterator[tuple[Array, Array]]:
     """Yield inputs (samples, taps * C) and targets (samples, K) of one group of channels."""
     c, k = flat.shape[2] // groups, reads[0][1].shape[-1] // groups
     own_x, own_t = slice(part * c, part * c + c), slice(part * k, part * k + k)
