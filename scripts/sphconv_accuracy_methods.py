@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 import spherecnn as sc
+from spherecnn.grids.resample import resample
 from spherecnn.layers.base import Layer
 
 Array = np.ndarray
@@ -30,6 +31,28 @@ class Method:
     parameters: int
 
 
+def all_methods(net: Layer, panoramas: Array, steps: int, seed: int) -> list[Method]:
+    """The truth first, then every method; SphConv and KTN learn from the truth on `panoramas`."""
+    settings: dict[str, Any] = {"images": panoramas, "samples": net.grid.width, "seed": seed, "progress": True}
+    settings |= {"validation": 1 / len(panoramas)}
+    layers = sc.transfer.to_sphere(net, "sphconv", inputs="exact", **settings)[0]
+    whole = sc.transfer.to_sphere(net, "sphconv", inputs="own", finetune_steps=steps, **settings)[0]
+    trained = sc.transfer.to_sphere(net, "ktn", steps=steps, finetune_steps=steps, **settings)[0]
+    return [
+        exact_method(net),
+        network("DIRECT, planar", net),
+        network("circular", sc.transfer.to_sphere(net, "circular")[0]),
+        interp(net, network_cost(layers)),
+        perspective(net),
+        network("tangent", sc.transfer.to_sphere(net, "tangent")[0]),
+        network("KTN, projected kernels", projected(net)),
+        network("KTN, trained", trained),
+        optimal(net, layers),
+        network("SphConv, layer by layer", layers),
+        network("SphConv, as a whole", whole),
+    ]
+
+
 def last_of(net: Layer) -> str:
     """Name of the last layer of a stack, its features."""
     return f"features.{len(net.features.children) - 1}"
@@ -45,10 +68,18 @@ def exact_method(net: Layer) -> Method:
     )
 
 
-def copied(net: Layer, word: str, name: str) -> Method:
-    """The same weights in the layers of another method; "planar" is the network on the panorama itself."""
-    other = net if word == "planar" else sc.transfer.to_sphere(net, word)
-    return Method(name, other, network_cost(other), other.parameter_count)
+def network(name: str, net: Layer) -> Method:
+    """A network that runs on the panorama as it is."""
+    return Method(name, net, network_cost(net), net.parameter_count)
+
+
+def projected(net: Layer) -> Layer:
+    """KTN as it starts: the planar kernels laid on tangent planes, nothing learned."""
+    other: Any = sc.models.build(net.config | {"method": "ktn"})
+    for name, layer in net.features.children.items():
+        if hasattr(layer, "weight"):
+            other.features[int(name)].load_planar(layer.weight.value, layer.bias.value)
+    return other
 
 
 def interp(net: Layer, budget: float) -> Method:
@@ -88,8 +119,8 @@ def perspective(net: Layer) -> Method:
     views = [sc.grids.Perspective(wide, wide, fov, *middle) for middle in FACES]
 
     def features(x: Array) -> Array:
-        faces = [valid(sc.grids.resample(x, net.grid, view)) for view in views]
-        return sc.grids.resample(np.stack(faces, axis=1), cube, net.grid)
+        faces = [valid(resample(x, net.grid, view)) for view in views]
+        return resample(np.stack(faces, axis=1), cube, net.grid)
 
     channels = valid.out_shape((1, wide, wide, 1))[3]
     reading = BILINEAR * (6 * wide**2 + channels * net.grid.sites)
@@ -99,25 +130,11 @@ def perspective(net: Layer) -> Method:
 
 def optimal(net: Layer, sphere: Layer) -> Method:
     """The last layer of a spherical network, on the exact outputs of the layers before it."""
-    before, last = f"features.{len(net.features.children) - 2}", sphere.features[len(net.features.children) - 1]
+    number = len(net.features.children) - 1
+    before, last = f"features.{number - 1}", sphere.features[number]
+    numbers = net.parameter_count - net.features[number].parameter_count + last.parameter_count
     cost = net.grid.sites * exact_cost(net, before) + layer_cost(last, net.grid)
-    kept = sum(p.value.size for p in last.params.values())
-    return Method(
-        "OPT-SPHCONV, last layer only",
-        lambda x: last(sc.transfer.exact(net, before, x)),
-        cost,
-        net.parameter_count - sum(p.value.size for p in net.features[len(net.features.children) - 1].params.values()) + kept,
-    )
-
-
-def layer_wise(net: Layer, sphere: Layer, images: Array, fit: Callable[[Any, Any, Array, Array], None]) -> None:
-    """Fit each convolution of a spherical network to the exact outputs of its planar twin, from exact inputs."""
-    x = images
-    for name, planar in net.features.children.items():
-        if hasattr(planar, "weight"):
-            target = sc.transfer.exact(net, f"features.{name}", images)
-            fit(planar, sphere.features[int(name)], x, target)
-            x = np.maximum(target, 0)
+    return Method("OPT-SPHCONV, last layer", lambda x: last(sc.transfer.exact(net, before, x)), cost, numbers)
 
 
 # --- multiply-adds ------------------------------------------------------------------------------------------
