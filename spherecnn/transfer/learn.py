@@ -49,8 +49,8 @@ def descend(
 
     .. math:: L = \frac{1}{2 S K} \sum_{s,k} (y_{s,k} - t_{s,k})^2
 
-    over the S samples of a batch. The layers run as in inference: running statistics stay. The learning rate falls to zero
-    along half a cosine. Where the loss over all pictures has not fallen in the end, the parameters are put back.
+    over the S samples of a batch. The layers run as in inference: running statistics stay. The learning rate falls to
+    zero along half a cosine. Where the loss over all pictures has not fallen in the end, the parameters are put back.
 
     Source: the loss and the optimizer of Su and Grauman, Kernel Transformer Networks, CVPR 2019, section 4.
 
@@ -130,9 +130,9 @@ def _step(layers: Sequence[Layer], params: dict[str, Param], x: Array, targets: 
     for layer in layers:
         layer.zero_grad()
     y, backwards = run(layers, x)
-    wrong = y[:, *at] - targets
+    wrong = y[(slice(None), *at)] - targets
     dy = np.zeros_like(y)
-    dy[:, *at] = wrong / wrong.size
+    dy[(slice(None), *at)] = wrong / wrong.size
     trained = {id(param) for param in params.values()}
     first = next(i for i, layer in enumerate(layers) if any(id(p) in trained for p in layer.named_params().values()))
     for backward in backwards[:first:-1]:
@@ -143,4 +143,4 @@ def _step(layers: Sequence[Layer], params: dict[str, Param], x: Array, targets: 
 
 def _loss(layers: Sequence[Layer], x: Array, targets: Array, at: tuple[Array, ...], batch_size: int) -> float:
     y = apply(layers, x, batch_size)
-    return float(0.5 * np.square(y[:, *at] - targets, dtype=np.float64).mean())
+    return float(0.5 * np.square(y[(slice(None), *at)] - targets, dtype=np.float64).mean())
