@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -125,7 +126,7 @@ def descend(
     return before, after
 
 
-def _step(layers: Sequence[Layer], params: dict[str, Param], x: Array, targets: Array, at: tuple[Array, ...]) -> float:
+def _step(layers: Sequence[Layer], params: dict[str, Param], x: Array, targets: Array, at: tuple[Any, ...]) -> float:
     """Set the gradients to those of a batch; return its loss."""
     for layer in layers:
         layer.zero_grad()
@@ -141,6 +142,6 @@ def _step(layers: Sequence[Layer], params: dict[str, Param], x: Array, targets: 
     return float(0.5 * np.square(wrong, dtype=np.float64).mean())
 
 
-def _loss(layers: Sequence[Layer], x: Array, targets: Array, at: tuple[Array, ...], batch_size: int) -> float:
+def _loss(layers: Sequence[Layer], x: Array, targets: Array, at: tuple[Any, ...], batch_size: int) -> float:
     y = apply(layers, x, batch_size)
     return float(0.5 * np.square(y[(slice(None), *at)] - targets, dtype=np.float64).mean())

@@ -65,7 +65,7 @@ def fit_rows(
     rows: Sequence[int] | Array | None = None,
     columns: Sequence[int] | Array | None = None,
     *,
-    ridge: float = 1e-2,
+    ridge: float = 0.03,
 ) -> None:
     r"""Set the kernels and biases of a layer to those that reproduce given outputs best, row group by row group.
 

@@ -34,7 +34,7 @@ def to_sphere(
     pitch: float | tuple[float, float] | None = None,
     inputs: str = "own",
     samples: int = 40,
-    ridge: float = 1e-2,
+    ridge: float = 0.03,
     steps: int = 300,
     finetune_steps: int = 0,
     validation: float = 0.2,
