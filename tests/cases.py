@@ -200,9 +200,7 @@ CASES = [
         lambda rng: SphConv2d(4, 6, groups=2, grid=Equirect(5, 8, pole_rows=True), tied=2, rng=rng),
         ((2, 5, 8, 4),),
     ),
-    Case(
-        "sphconv_depthwise", lambda rng: SphConv2d(18, 18, groups=18, grid=Equirect(4), rng=rng), ((2, 4, 8, 18),)
-    ),
+    Case("sphconv_depthwise", lambda rng: SphConv2d(18, 18, groups=18, grid=Equirect(4), rng=rng), ((2, 4, 8, 18),)),
     Case("linear", lambda rng: Linear(7, 10, rng=rng), ((3, 7),)),
     Case("linear_sites", lambda rng: Linear(16, 33, bias=False, rng=rng), ((2, 3, 4, 16),)),
     Case("max_pool", lambda rng: MaxPool2d(2), ((2, 4, 6, 3),)),
