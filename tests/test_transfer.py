@@ -222,6 +222,7 @@ def test_copied_weights_are_equal(method):
     x = panoramas(2, 8, 16, dtype=np.float32)
     planar.forward(x, train=True)
     sphere, report = sc.transfer.to_sphere(planar, method)
+    assert sorted(report.copied) == sorted(planar.state())
     assert sphere.config == planar.config | {"method": method}
     own, theirs = planar.state(), sphere.state()
     assert own.keys() == theirs.keys()

@@ -60,7 +60,9 @@ class RowConv(Layer):
     def taps_of(self, group: int) -> slice:
         """Where the taps of a row group stand among all taps."""
         if not 0 <= group < self.row_groups:
-            raise InputError(f"there is no row group {group!r}; expected 0 to {self.row_groups - 1}: choose one of them.")
+            raise InputError(
+                f"there is no row group {group!r}; expected 0 to {self.row_groups - 1}: choose one of them."
+            )
         return slice(self.first_tap[group], self.first_tap[group + 1])
 
     def check_input(self, x: Array) -> Array:
@@ -217,9 +219,7 @@ class SphConv2d(RowConv):
         return self.options_repr()
 
 
-def mix_rows(
-    x: Array, weight: Param, bias: Param | None, stencil: Stencil, groups: int = 1
-) -> tuple[Array, Backward]:
+def mix_rows(x: Array, weight: Param, bias: Param | None, stencil: Stencil, groups: int = 1) -> tuple[Array, Backward]:
     """Convolve sites (N, P, C) as `mix_sites` does, channels filled up with zeros to whole vectors."""
     reads, makes = weight.value.shape[1], weight.value.shape[2] // groups
     more_in, more_out = -reads % VECTOR_CHANNELS, max(0, VECTOR_CHANNELS - makes)

@@ -112,7 +112,9 @@ def row_sizes(
     """
     check_at_least("height", height, 2)
     if height % 2:
-        raise InputError(f"height is {height}; expected an even number, with rows mirrored about the equator: change it.")
+        raise InputError(
+            f"height is {height}; expected an even number, with rows mirrored about the equator: change it."
+        )
     missing = [layer for layer in receptive_fields if layer not in strides]
     if missing:
         raise InputError(f"strides has none for layer {missing[0]!r}; expected one for each layer: add it.")

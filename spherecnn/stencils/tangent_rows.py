@@ -92,9 +92,7 @@ def tangent_size(grid: Equirect, row: int, kernel_size: int) -> tuple[int, int]:
     >>> [tangent_size(Equirect(180), row, 3) for row in (90, 30, 5)]
     [(5, 5), (5, 7), (5, 27)]
     """
-    height, width = (
-        2 * int(np.ceil(np.abs(offset)).max()) + 1 for offset in tangent_offsets(grid, row, kernel_size)
-    )
+    height, width = (2 * int(np.ceil(np.abs(offset)).max()) + 1 for offset in tangent_offsets(grid, row, kernel_size))
     return height, width
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -49,8 +50,8 @@ def descend(
 
     .. math:: L = \frac{1}{2 S K} \sum_{s,k} (y_{s,k} - t_{s,k})^2
 
-    over the S samples of a batch. The layers run as in inference: running statistics stay. The learning rate falls to zero
-    along half a cosine. Where the loss over all pictures has not fallen in the end, the parameters are put back.
+    over the S samples of a batch. The layers run as in inference: running statistics stay. The learning rate falls to
+    zero along half a cosine. Where the loss over all pictures has not fallen in the end, the parameters are put back.
 
     Source: the loss and the optimizer of Su and Grauman, Kernel Transformer Networks, CVPR 2019, section 4.
 
@@ -125,14 +126,14 @@ def descend(
     return before, after
 
 
-def _step(layers: Sequence[Layer], params: dict[str, Param], x: Array, targets: Array, at: tuple[Array, ...]) -> float:
+def _step(layers: Sequence[Layer], params: dict[str, Param], x: Array, targets: Array, at: tuple[Any, ...]) -> float:
     """Set the gradients to those of a batch; return its loss."""
     for layer in layers:
         layer.zero_grad()
     y, backwards = run(layers, x)
-    wrong = y[:, *at] - targets
+    wrong = y[(slice(None), *at)] - targets
     dy = np.zeros_like(y)
-    dy[:, *at] = wrong / wrong.size
+    dy[(slice(None), *at)] = wrong / wrong.size
     trained = {id(param) for param in params.values()}
     first = next(i for i, layer in enumerate(layers) if any(id(p) in trained for p in layer.named_params().values()))
     for backward in backwards[:first:-1]:
@@ -141,6 +142,6 @@ def _step(layers: Sequence[Layer], params: dict[str, Param], x: Array, targets: 
     return float(0.5 * np.square(wrong, dtype=np.float64).mean())
 
 
-def _loss(layers: Sequence[Layer], x: Array, targets: Array, at: tuple[Array, ...], batch_size: int) -> float:
+def _loss(layers: Sequence[Layer], x: Array, targets: Array, at: tuple[Any, ...], batch_size: int) -> float:
     y = apply(layers, x, batch_size)
-    return float(0.5 * np.square(y[:, *at] - targets, dtype=np.float64).mean())
+    return float(0.5 * np.square(y[(slice(None), *at)] - targets, dtype=np.float64).mean())

@@ -74,7 +74,7 @@ class Report:
         ]
 
     def summary(self) -> list[dict[str, Any]]:
-        """Errors of each layer as shares of the outputs' size, weighed by cos(lat): of all rows, and above 60 degrees."""
+        """Errors of each layer as shares of the outputs' size, weighed by cos(lat): all rows, and above 60 degrees."""
         found = []
         for e in self.errors:
             line: dict[str, Any] = {"layer": e.layer}

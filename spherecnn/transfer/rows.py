@@ -40,13 +40,14 @@ def project_rows(layer: Any, weight: Array, bias: Array | None = None) -> None:
     >>> layer = sc.layers.SphConv2d(1, 1, grid=sc.grids.Equirect(16), bias=False)
     >>> project_rows(layer, np.ones((3, 3, 1, 1)))
     >>> layer.kernel(8).sum().round(2), layer.sizes[0], layer.kernel(0).sum().round(2)
-    (np.float32(9.0), (3, 13), np.float32(8.76))
+    (np.float32(8.92), (5, 11), np.float32(6.56))
     """
     k = weight.shape[0]
     if weight.ndim != 4 or weight.shape[1] != k or weight.shape[2:] != layer.weight.value.shape[1:]:
+        reads, makes = layer.weight.value.shape[1:]
         raise InputError(
-            f"the planar kernel has shape {weight.shape}; expected (k, k, {', '.join(map(str, layer.weight.value.shape[1:]))}) "
-            "for this layer: give the weight of a square planar kernel."
+            f"the planar kernel has shape {weight.shape}; expected (k, k, {reads}, {makes}) for this layer: give the "
+            "weight of a square planar kernel."
         )
     for group, size in enumerate(layer.sizes):
         centres = layer.centres(group)
@@ -64,7 +65,7 @@ def fit_rows(
     rows: Sequence[int] | Array | None = None,
     columns: Sequence[int] | Array | None = None,
     *,
-    ridge: float = 1e-4,
+    ridge: float = 0.03,
 ) -> None:
     r"""Set the kernels and biases of a layer to those that reproduce given outputs best, row group by row group.
 

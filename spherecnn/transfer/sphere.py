@@ -34,7 +34,7 @@ def to_sphere(
     pitch: float | tuple[float, float] | None = None,
     inputs: str = "own",
     samples: int = 40,
-    ridge: float = 1e-4,
+    ridge: float = 0.03,
     steps: int = 300,
     finetune_steps: int = 0,
     validation: float = 0.2,
@@ -44,10 +44,10 @@ def to_sphere(
     r"""Carry a planar network over to the sphere.
 
     - "circular", "sphere", "tangent": the weights are copied unchanged.
-    - "sphconv": each row's kernels start as the planar kernel on the row's tangent plane (`project_rows`) and are then solved
-      for, layer by layer, so that they reproduce the exact outputs on panoramas (`fit_rows`).
-    - "ktn": the planar kernels stay; what makes the kernels of the rows from them starts from geometry and is trained by
-      Adam, layer by layer, on the same loss.
+    - "sphconv": each row's kernels start as the planar kernel on the row's tangent plane (`project_rows`) and are then
+      solved for, layer by layer, so that they reproduce the exact outputs on panoramas (`fit_rows`).
+    - "ktn": the planar kernels stay; what makes the kernels of the rows from them starts from geometry and is trained
+      by Adam, layer by layer, on the same loss.
 
     Everything else, normalisation and linear layers, is copied. With `finetune_steps` the learned kernels of all layers
     are then trained together by Adam on the last convolution's outputs.
@@ -67,8 +67,8 @@ def to_sphere(
     pitch : float or (rows, columns), optional
         Pixel of the tangent planes, see `exact`.
     inputs : {"own", "exact"}
-        What a layer learns to map to its exact outputs: the outputs of the transferred layers before it, so that it also makes
-        good for their errors, or, as published, their exact outputs, each layer on its own.
+        What a layer learns to map to its exact outputs: the outputs of the transferred layers before it, so that it
+        also makes good for their errors, or, as published, their exact outputs, each layer on its own.
     samples : int
         Columns of each row that are computed exactly, equally spaced; 40 as published.
     ridge : float
@@ -113,8 +113,8 @@ def to_sphere(
     if images is None:
         if method in LEARNED:
             raise InputError(
-                f"no images are given; expected panoramas (N, H, W, C) for method {method!r}, whose kernels are learned "
-                "from them: pass images, or choose circular, sphere or tangent."
+                f"no images are given; expected panoramas (N, H, W, C) for method {method!r}, whose kernels are "
+                "learned from them: pass images, or choose circular, sphere or tangent."
             )
         return sphere, Report(method, copy_state(model.state(), sphere), [])
     _check_images(images, model, sphere)
@@ -123,7 +123,7 @@ def to_sphere(
     report = Report(method, copy_state(model.state(), sphere, leave), [], pictures=(len(fitting), len(held)))
     task = _Task(model, sphere, sphere.grid, pitch, samples, progress)
     if learned:
-        settings = {"inputs": inputs, "ridge": ridge, "steps": steps, "seed": seed}
+        settings: dict[str, Any] = {"inputs": inputs, "ridge": ridge, "steps": steps, "seed": seed}
         report.learned = _learn(task, learned, images[fitting], finetune_steps, **settings)
     report.errors = _measure(task, images[held])
     return sphere, report
@@ -146,8 +146,8 @@ class _Task:
         stray = [name for name in self.names if name not in self.chain.names]
         if stray:
             raise InputError(
-                f"{stray[0]} stands on another branch than {self.names[-1]}; expected one chain of layers for exact outputs: "
-                "copy the weights instead, with method circular, sphere or tangent."
+                f"{stray[0]} stands on another branch than {self.names[-1]}; expected one chain of layers for exact "
+                "outputs: copy the weights instead, with method circular, sphere or tangent."
             )
         layers = dict(self.sphere.walk())
         self.layers = [layers[name] for name in self.chain.names]
@@ -178,16 +178,15 @@ def _learn(
             columns = task.columns(name)
             targets = task.exact(name, images, columns)
             source = x if inputs == "own" or not i else task.exact(task.chain.names[i - 1], images)
-            _learn_layer(
-                layer, planar[name], source, targets, columns, seed=seed, name=name, progress=task.progress, **settings
-            )
+            options = settings | {"seed": seed, "name": name, "progress": task.progress}
+            _learn_layer(layer, planar[name], source, targets, columns, **options)
         if name != task.names[-1] and inputs == "own":
             x = apply([layer], x)
     params = {f"{name}.{key}": p for name, layer in learned.items() for key, p in trained(layer).items()}
     if finetune_steps:
         rows, columns = np.arange(targets.shape[1]), task.columns(task.names[-1])
-        options: dict[str, Any] = {"steps": finetune_steps, "lr": 1e-4, "seed": seed, "progress": task.progress}
-        descend(task.layers, params, images, targets, rows, columns, name="all layers", **options)
+        tuning: dict[str, Any] = {"steps": finetune_steps, "lr": 1e-4, "seed": seed, "progress": task.progress}
+        descend(task.layers, params, images, targets, rows, columns, name="all layers", **tuning)
     return list(params)
 
 
@@ -230,8 +229,8 @@ def _check_images(images: Array, model: Layer, sphere: Any) -> None:
     wanted = (*sphere.grid.shape, sphere.config["in_channels"])
     if images.shape[1:] != wanted:
         raise InputError(
-            f"images have shape {images.shape}; expected (N, {', '.join(map(str, wanted))}), the grid and channels of the "
-            "network: resize them, or name another grid."
+            f"images have shape {images.shape}; expected (N, {', '.join(map(str, wanted))}), the grid and channels of "
+            "the network: resize them, or name another grid."
         )
 
 
@@ -241,8 +240,8 @@ def _shares(count: int, validation: float, seed: int, learns: bool) -> tuple[Arr
         return np.arange(0), np.arange(count)
     if not 0 < validation < 1 or count < 2:
         raise InputError(
-            f"there are {count} images and validation is {validation}; expected 2 images or more and a share between 0 and "
-            "1, so that errors are measured on what was not learned from: add images or change the share."
+            f"there are {count} images and validation is {validation}; expected 2 images or more and a share between 0 "
+            "and 1, so that errors are measured on what was not learned from: add images or change the share."
         )
     held = min(count - 1, max(1, round(count * validation)))
     order = np.random.default_rng(seed).permutation(count)
