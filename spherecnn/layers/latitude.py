@@ -97,7 +97,7 @@ class RowConv(Layer):
         check_channels("the input", c, self.in_channels)
         if (h, w) != self.grid.shape:
             raise InputError(
-                f"the input has {h} rows and {w} columns; expected {self.grid.height} and {self.grid.width}, since rows "
+                f"the input has {h} rows and {w} columns; expected {self.grid.height} and {self.grid.width}, as rows "
                 "have kernels of their own: resize the input, or build the layer for its grid."
             )
         return (n, *self.stencil.shape_out, self.out_channels)

@@ -40,8 +40,8 @@ class RowMethod(EquirectMethod):
             )
         if dilation != 1:
             raise InputError(
-                f"dilation is {dilation} for method {self.name!r}; expected 1, since its kernels follow their footprint "
-                "on the sphere: use a larger kernel_size, or another method."
+                f"dilation is {dilation} for method {self.name!r}; expected 1, since kernels follow their footprint on "
+                "the sphere: use a larger kernel_size, or another method."
             )
         return self.layer(
             in_channels, out_channels, kernel_size, stride, groups, bias, grid=check_equirect(grid), rng=rng

@@ -168,7 +168,7 @@ def _check(rules: _Rows) -> None:
         )
     if set(rules.rows) != set(range(len(rules.sizes))):
         raise InputError(
-            f"rows uses the row groups {sorted(set(rules.rows))} and there are {len(rules.sizes)} sizes; expected a size "
+            f"rows uses the row groups {sorted(set(rules.rows))} and there are {len(rules.sizes)} sizes; expected one "
             "for each group from 0 on: match rows and sizes."
         )
     for size in rules.sizes:

@@ -73,8 +73,8 @@ def tangent_offsets(grid: Equirect, row: int, kernel_size: int) -> tuple[np.ndar
     check_kernel(kernel_size)
     if reach_degrees(grid, kernel_size) >= 90:
         raise InputError(
-            f"a kernel of {kernel_size} on {grid!r} reaches {reach_degrees(grid, kernel_size):.0f} degrees; expected less "
-            "than 90, which is what a tangent plane shows: use a smaller kernel or a finer grid."
+            f"a kernel of {kernel_size} on {grid!r} reaches {reach_degrees(grid, kernel_size):.0f} degrees; expected "
+            "less than 90, which is what a tangent plane shows: use a smaller kernel or a finer grid."
         )
     lat, step = grid.row_lat[row], np.arange(kernel_size) - kernel_size // 2
     east = step[None, :] * (2 * np.pi / grid.width)
