@@ -1,7 +1,8 @@
 """Stencils: which input sites feed each output site, built once from a grid: integers, or a sparse matrix."""
 
 from spherecnn.stencils.base import Segment, Stencil
-from spherecnn.stencils.planar import PADDING_MODES, Axis, axis, output_size, pointwise, product, volume, window
+from spherecnn.stencils.latitude import latitude
+from spherecnn.stencils.planar import PADDING_MODES, Axis, axis, fold, output_size, pointwise, product, volume, window
 from spherecnn.stencils.resize import RESIZE_MODES, RESIZE_PADDING_MODES, check_resize, resize
 from spherecnn.stencils.tangent import SPACINGS, tangent, tangent_directions, tangent_matrix, tangent_taps
 
@@ -15,6 +16,8 @@ __all__ = [
     "Stencil",
     "axis",
     "check_resize",
+    "fold",
+    "latitude",
     "output_size",
     "pointwise",
     "product",
