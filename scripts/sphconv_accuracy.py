@@ -20,7 +20,7 @@ from typing import Any
 import click
 import numpy as np
 from scipy.spatial.transform import Rotation
-from sphconv_accuracy_methods import Method, all_methods, last_of  # beside this file
+from sphconv_accuracy_methods import PROJECTED, SPHCONV, Method, all_methods, last_of  # beside this file
 from tqdm import tqdm
 
 import spherecnn as sc
@@ -37,7 +37,11 @@ BATCH = 8
 
 @dataclass(frozen=True)
 class Settings:
-    """How large everything is."""
+    """How large everything is.
+
+    Rows of the panoramas; channels and convolutions of the planar network, and its epochs; panoramas to learn from and
+    to measure errors on; pictures at each latitude, and degrees between those; steps of Adam of what learns by it.
+    """
 
     height: int = 64
     width: int = 32
@@ -47,6 +51,7 @@ class Settings:
     shown: int = 16
     pictures: int = 120
     step: int = 5
+    steps: int = 200
 
     @property
     def latitudes(self) -> Array:
@@ -54,7 +59,7 @@ class Settings:
         return np.arange(0, 90, self.step)
 
 
-QUICK = Settings(height=32, width=8, depth=3, epochs=8, panoramas=16, shown=6, pictures=20, step=15)
+QUICK = Settings(height=32, width=8, depth=3, epochs=8, panoramas=16, shown=6, pictures=20, step=15, steps=20)
 
 # --- pictures, and panoramas with pictures on them --------------------------------------------------------------
 
@@ -173,14 +178,14 @@ def accuracies(
 
     The same pictures at the same longitudes for all: half of them in the north, the others at the antipodes of those.
     """
-    count = settings.pictures // 2
-    pick = rng.permutation(len(pictures.test[0]))[: 2 * count].reshape(count, -1)
+    count = min(settings.pictures, len(pictures.test[0])) // 2
+    pick = rng.permutation(len(pictures.test[0]))[: 2 * count].reshape(count, 2)
     lon = rng.uniform(-math.pi, math.pi, count)
     right = np.zeros((len(methods), len(settings.latitudes)))
     bar = tqdm(total=right.size, desc="accuracy", leave=False, disable=None)
     for j, lat in enumerate(np.radians(settings.latitudes)):
-        places = np.stack([np.stack([lat + 0 * lon, lon]), np.stack([-lat + 0 * lon, lon + math.pi])]).transpose(2, 0, 1)
-        panoramas = sphere.panoramas(pictures.test[0][pick], places[: len(pick)])
+        places = np.array([[(lat, at), (-lat, at + math.pi)] for at in lon])
+        panoramas = sphere.panoramas(pictures.test[0][pick], places)
         sites = np.array([[sphere.tangent_sites(*place) for place in pair] for pair in places])
         for i, method in enumerate(methods):
             features = apply(method, panoramas)
@@ -239,34 +244,83 @@ def main(data: Path | None, seed: int, quick: bool, out: Path, **changes: int | 
         f"{sphere.grid.width}"
     )
     net, head, planar = train_planar(pictures, sphere, settings, seed)
-    click.echo(f"The planar network finds {planar:.1%} of the test pictures on the plane")
+    click.echo(f"The planar network finds {planar:.1%} of the test pictures on the plane.")
     learn = sphere.filled(pictures.train[0], settings.panoramas, streams[0])
-    methods = all_methods(net, learn, settings)
+    methods = all_methods(net, learn, settings.steps, seed)
     shown = sphere.filled(pictures.test[0], settings.shown, streams[1])
     truth = apply(methods[0], shown)
-    curves = {}
-    for method in methods:
-        curves[method.name] = errors(apply(method, shown), truth, sphere, settings.latitudes)
+    error = [errors(apply(method, shown), truth, sphere, settings.latitudes) for method in methods]
     right = accuracies(methods, head, pictures, sphere, settings, streams[2])
     rows = [
-        (m.name, lat, round(float(e), 5), round(float(a), 4), m.multiply_adds, m.parameters)
-        for m, accuracy in zip(methods, right, strict=True)
-        for lat, e, a in zip(settings.latitudes, curves[m.name], accuracy, strict=True)
+        (method.name, lat, f"{e:.5f}", f"{a:.4f}", method.multiply_adds, method.parameters)
+        for method, *curves in zip(methods, error, right, strict=True)
+        for lat, e, a in zip(settings.latitudes, *curves, strict=True)
     ]
-    about = f"# {pictures.name}, planar accuracy {planar:.4f}, fov {sphere.fov_deg:.1f}; {command_line()}"
-    report(rows, about, out)
-    click.echo(f"Done in {time.perf_counter() - start:.0f} s")
-    
+    seconds = time.perf_counter() - start
+    about = (
+        f"# {pictures.name}; planar accuracy {planar:.4f}; pictures {sphere.fov_deg:.1f} degrees wide; {seconds:.0f} s; "
+        + command_line()
+    )
+    places = np.radians([[0, -120], [30, -45], [60, 30], [80, 120]])
+    example = sphere.panoramas(np.repeat(pictures.test[0][:1], 4, axis=0)[None], places[None])[0, :, :, 0]
+    report(rows, example, about, out)
 
-def report(rows: list[tuple[Any, ...]], about: str, out: Path) -> None:
+
+def report(rows: list[tuple[Any, ...]], example: Array, about: str, out: Path) -> None:
     """Write results.csv, results.md and the picture; say what they show."""
     from sphconv_accuracy_figure import figure  # beside this file
 
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
     write_atomic(out / "results.csv", (text.getvalue() + about + "\n").encode())
-    dicts = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
-    table = markdown(dicts)
-    write_atomic(out / "results.md", table.encode())
-    sc.viz.save(figure(dicts), out / "sphconv_accuracy.png", dpi=100)
-    click.echo(f"\n{table}\n{claims(dicts)}\nWrote {out}: results.csv, results.md, sphconv_accuracy.png")
+    found = [dict(zip(COLUMNS, map(str, row), strict=True)) for row in rows]
+    said = f"{markdown(found)}\n{claims(found)}\n"
+    write_atomic(out / "results.md", said.encode())
+    sc.viz.save(figure(found, example), out / "sphconv_accuracy.png", dpi=100)
+    click.echo(f"\n{said}\nWrote {out}: results.csv, results.md and sphconv_accuracy.png")
+
+
+def markdown(rows: list[dict[str, str]]) -> str:
+    """The table, a line for each method: cost, and means over bands of latitude."""
+    bands = [f"{a} to {b}" for a, b in BANDS]
+    heads = ["method", "million multiply-adds", "parameters"]
+    heads += [f"error, {b}°" for b in bands] + [f"accuracy, {b}°" for b in bands]
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    for name in names(rows):
+        own = [r for r in rows if r["method"] == name]
+        cells = [name, f"{float(own[0]['multiply_adds']) / 1e6:,.0f}", f"{int(own[0]['parameters']):,}"]
+        for what in ("error", "accuracy"):
+            for low, high in BANDS:
+                mean = np.mean([float(r[what]) for r in own if low <= float(r["latitude"]) < high])
+                cells.append(f"{mean:.3f}" if name != "exact" or what == "accuracy" else "0")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def claims(rows: list[dict[str, str]]) -> str:
+    """What the curves say of the paper's statements, above 30 degrees."""
+    high = {n: {r["latitude"]: float(r["error"]) for r in rows if r["method"] == n} for n in names(rows)}
+
+    def compare(one: str, other: str) -> str:
+        ratios = [high[other][lat] / high[one][lat] for lat in high[one] if float(lat) > 30]
+        return (
+            f"- Above 30 degrees the error of {other} is {min(ratios):.2g} to {max(ratios):.2g} times that of {one}, "
+            f"which has the smaller one at {sum(r > 1 for r in ratios)} of {len(ratios)} latitudes."
+        )
+
+    direct, interp = (next(n for n in high if n.startswith(word)) for word in ("DIRECT", "INTERP"))
+    pairs = [(SPHCONV, direct), (SPHCONV, interp), (PROJECTED, direct)]
+    return "\n".join(compare(*pair) for pair in pairs)
+
+
+def names(rows: list[dict[str, str]]) -> list[str]:
+    """Names of the methods, in order."""
+    return list(dict.fromkeys(row["method"] for row in rows))
+
+
+def command_line() -> str:
+    return " ".join(["python scripts/sphconv_accuracy.py", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()

@@ -19,6 +19,7 @@ Features = Callable[[Array], Array]
 FACES = [(0.0, lon) for lon in (0, math.pi / 2, math.pi, -math.pi / 2)] + [(math.pi / 2, 0.0), (-math.pi / 2, 0.0)]
 # Multiply-adds of a value that is read between pixels.
 BILINEAR = 4
+SPHCONV, PROJECTED = "SphConv, as a whole", "KTN, projected kernels"
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,11 @@ def all_methods(net: Layer, panoramas: Array, steps: int, seed: int) -> list[Met
         interp(net, network_cost(layers)),
         perspective(net),
         network("tangent", sc.transfer.to_sphere(net, "tangent")[0]),
-        network("KTN, projected kernels", projected(net)),
+        network(PROJECTED, projected(net)),
         network("KTN, trained", trained),
         optimal(net, layers),
         network("SphConv, layer by layer", layers),
-        network("SphConv, as a whole", whole),
+        network(SPHCONV, whole),
     ]
 
 

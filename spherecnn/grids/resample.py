@@ -97,7 +97,7 @@ def resample(values: np.ndarray, source: Source, target: Target, method: str = "
     with :math:`|p \cap q|` the solid angle that target pixel p shares with source pixel q. ``"supersample"`` does
     nearly the same for other pairs of grids: it divides each target pixel into k x k, reads bilinearly in the middle
     of each part, and averages by the solid angle there. k is the ratio of the pixel sides, rounded: 1 is bilinear.
-    Equirectangular sources more than twice as fine are first averaged by area to half a target pixel.
+    It reads about as many places as the source has pixels.
 
     Parameters
     ----------
@@ -265,11 +265,6 @@ def _supersample(images: np.ndarray, source: Source, target: Target) -> np.ndarr
             f"the target grid is {target!r}; expected pixels that can be divided, of an Equirect, Cubemap or "
             "Perspective, for method 'supersample': use 'bilinear'."
         )
-    half = target.pixel_side / 2
-    if isinstance(source, Equirect) and source.pixel_side < half:
-        fewer = Equirect(math.ceil(math.pi / half), math.ceil(2 * math.pi / half))
-        averaged = _area(images.reshape(-1, *source.shape, images.shape[-1]), source, fewer)
-        images, source = averaged.reshape(len(images), fewer.sites, -1), fewer
     parts = max(1, round(target.pixel_side / source.pixel_side))
     if parts == 1:
         return _read(images, source, target.xyz, "bilinear")
