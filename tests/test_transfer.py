@@ -216,10 +216,10 @@ def test_refusals_of_exact():
 # --- copies ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["circular", "sphere"])
+@pytest.mark.parametrize("method", ["circular", "sphere", "tangent"])
 def test_copied_weights_are_equal(method):
-    planar = sc.models.unet("planar", 2, 3, sc.grids.Equirect(8), width=2, depth=2, rng=3)
-    x = panoramas(2, 8, 16, dtype=np.float32)
+    planar = sc.models.unet("planar", 2, 3, sc.grids.Equirect(16), width=2, depth=2, rng=3)
+    x = panoramas(2, 16, 32, dtype=np.float32)
     planar.forward(x, train=True)
     sphere, report = sc.transfer.to_sphere(planar, method)
     assert sorted(report.copied) == sorted(planar.state())
