@@ -390,7 +390,7 @@ def test_learned_methods_need_panoramas(planar, smooth):
     with pytest.raises(InputError, match="there are 1 images"):
         sc.transfer.to_sphere(planar, "sphconv", images=smooth[:1])
     net = sc.models.encoder_decoder("planar", 1, 1, sc.grids.Equirect(16), width=2, depth=1)
-    with pytest.raises(InputError, match="Upsample"):
+    with pytest.raises(InputError, match="gives indices"):
         sc.transfer.to_sphere(net, "sphconv", images=smooth)
 
 
