@@ -8,7 +8,7 @@ import numpy as np
 from numba import prange
 
 from spherecnn.kernels import vector
-from spherecnn.kernels.expand import FEW_CHANNELS, block_sites, expand, shares_of, spare_end
+from spherecnn.kernels.expand import FEW_CHANNELS, aligned, block_sites, expand, shares_of, spare_end
 from spherecnn.kernels.jit import kernel
 from spherecnn.kernels.memory import empty, zeros
 from spherecnn.kernels.op import op
@@ -249,11 +249,11 @@ def mix_tasks(x, packed, bias, y, groups, taps, padded, tables):
         sample, a = q // tasks, q % tasks
         offset, target = task_room(tables)
         n, slots, first = spell_task(a, tables, channels, outputs, offset, target)
-        share = shares_of(tables, first, slots, x)
+        shares = shares_of(tables, first, slots, taps, x)
         bias_row = tables.bias[tables.task[a]] if rows > 1 else 0
         tail_places = (np.arange(SINGLE_SITES) * lanes).astype(np.int32)
         tail = Rows(np.empty(SINGLE_SITES * lanes, x.dtype), 0, tail_places)
-        row = np.empty((most + SITES) * depth + FEW_CHANNELS if expanded else 1, x.dtype)
+        row = aligned((most + SITES) * depth + FEW_CHANNELS if expanded else 1, x)
         places = (np.arange(most + SITES) * depth).astype(np.int32)
         flat, step = offset.reshape(-1), offset.shape[1]
         for g in range(groups):
@@ -264,7 +264,7 @@ def mix_tasks(x, packed, bias, y, groups, taps, padded, tables):
             for p0 in range(0, n, most if expanded else n):
                 m = min(most, n - p0) if expanded else n
                 if expanded:
-                    expand(source, share, p0, (m + SITES - 1) // SITES * SITES, taps, depth, row, spare, limit)
+                    expand(source, shares, p0, (m + SITES - 1) // SITES * SITES, taps, depth, row, spare, limit)
                     joined = Source(row, 0, places, 0, tables.only_tap, 0, 1, depth, zero)
                     mix(joined, weights, depth, sink, p0, m, makes, tail)
                 else:
@@ -291,14 +291,14 @@ def outer_tasks(x, dy, part, bias_part, groups, taps, depth, padded, expanded, t
         offset, target = task_room(tables)
         flat, step = offset.reshape(-1), offset.shape[1]
         ones = Source(np.ones(1, x.dtype), 0, np.zeros(step, np.int32), 0, tables.tap, 0, 1, 1, zero)
-        row = np.empty(most * depth + FEW_CHANNELS if expanded else 1, x.dtype)
+        row = aligned(most * depth + FEW_CHANNELS if expanded else 1, x)
         joined = Source(row, 0, (np.arange(most) * depth).astype(np.int32), 0, tables.tap, 0, 1, depth, zero)
         gradient = np.zeros(step * padded if copies else 1, x.dtype)
         gradient_places = (np.arange(step) * padded).astype(np.int32)
         for q in range(i * samples * tasks // parts, (i + 1) * samples * tasks // parts):
             sample, a = q // tasks, q % tasks
             n, slots, first = spell_task(a, tables, channels, outputs, offset, target)
-            share = shares_of(tables, first, slots, x)
+            shares = shares_of(tables, first, slots, taps, x)
             block_sums[:] = 0
             for g in range(groups):
                 flow = Rows(gs, sample * dy.shape[1] * outputs + g * makes, target)
@@ -312,7 +312,7 @@ def outer_tasks(x, dy, part, bias_part, groups, taps, depth, padded, expanded, t
                 add_outer(ones, 0, 1, flow, n, block_sums, g * padded, padded)
                 for p0 in range(0, n if expanded else 0, most):
                     m = min(most, n - p0)
-                    expand(source, share, p0, m, taps, depth, row, spare, limit)
+                    expand(source, shares, p0, m, taps, depth, row, spare, limit)
                     part_of_flow = Rows(flow.array, flow.start, flow.offset[p0 : p0 + m])
                     add_outer(joined, 0, depth, part_of_flow, m, sums, g * depth * padded, padded)
                 for u in range(0 if expanded else slots):

@@ -21,6 +21,13 @@ Size = tuple[int, int]
 VECTOR_CHANNELS = 8
 
 
+def check_equirect(grid: object) -> Equirect:
+    """Return the grid, refusing all but equirectangular ones."""
+    if not isinstance(grid, Equirect):
+        raise InputError(f"the grid is {grid!r}; expected an equirectangular one: use grids.Equirect.")
+    return grid
+
+
 class RowConv(Layer):
     """What convolutions with kernels for groups of rows share: grid, row groups, stencil and the channel mix.
 
@@ -31,9 +38,7 @@ class RowConv(Layer):
 
     def __init__(self, in_channels: int, out_channels: int, stride: Any, groups: int, grid: Equirect, tied: int):
         super().__init__()
-        if not isinstance(grid, Equirect):
-            raise InputError(f"the grid is {grid!r}; expected an equirectangular one: use grids.Equirect.")
-        self.grid = grid
+        self.grid = check_equirect(grid)
         self.in_channels = check_at_least("in_channels", in_channels, 1)
         self.out_channels = check_at_least("out_channels", out_channels, 1)
         self.groups = check_at_least("groups", groups, 1)
@@ -61,7 +66,7 @@ class RowConv(Layer):
         """Where the taps of a row group stand among all taps."""
         if not 0 <= group < self.row_groups:
             raise InputError(
-                f"there is no row group {group!r}; expected 0 to {self.row_groups - 1}: choose one of them."
+                f"row group is {group!r}; expected 0 to {self.row_groups - 1} for this layer: choose one of them."
             )
         return slice(self.first_tap[group], self.first_tap[group + 1])
 
@@ -92,8 +97,8 @@ class RowConv(Layer):
         check_channels("the input", c, self.in_channels)
         if (h, w) != self.grid.shape:
             raise InputError(
-                f"the input has {h} rows and {w} columns; expected {self.grid.height} and {self.grid.width}, since every "
-                "row has its own kernel: resize the input, or build the layer for its grid."
+                f"the input has {h} rows and {w} columns; expected {self.grid.height} and {self.grid.width}, as rows "
+                "have kernels of their own: resize the input, or build the layer for its grid."
             )
         return (n, *self.stencil.shape_out, self.out_channels)
 
@@ -111,7 +116,8 @@ class RowConv(Layer):
 class SphConv2d(RowConv):
     r"""Convolution with a kernel for every row of a panorama: its size and weights follow the distortion.
 
-    .. math:: y_{n,p,q,k} = b_{g,k} + \sum_{i,j,c} x_{n,\ p s + i - kh_g // 2,\ q s + j - kw_g // 2,\ c}\; w^{(g)}_{i,j,c,k},
+    .. math::
+        y_{n,p,q,k} = b_{g,k} + \sum_{i,j,c} x_{n,\ p s + i - kh_g // 2,\ q s + j - kw_g // 2,\ c}\; w^{(g)}_{i,j,c,k},
         \qquad g = p // tied
 
     Columns wrap; a row beyond a pole is the row it came from, half a turn away. Weights are shared along a row only, so
@@ -202,8 +208,8 @@ class SphConv2d(RowConv):
             sizes = [sizes] * self.row_groups
         if len(sizes) != self.row_groups or any(len(size) != 2 for size in sizes):
             raise InputError(
-                f"sizes has {len(sizes)} entries; expected {self.row_groups} pairs (rows, columns), one for each group of "
-                f"{self.tied} of {len(self.rows)} output rows: give as many, or one pair for all."
+                f"sizes has {len(sizes)} entries; expected {self.row_groups} pairs (rows, columns), one for each row "
+                f"group ({self.tied} of {len(self.rows)} output rows): give as many, or one pair for all."
             )
         return [pair("sizes", tuple(size), 1) for size in sizes]
 

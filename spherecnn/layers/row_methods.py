@@ -8,7 +8,7 @@ from spherecnn.errors import InputError
 from spherecnn.grids import Grid
 from spherecnn.layers.base import Layer
 from spherecnn.layers.conv import Conv2d
-from spherecnn.layers.latitude import SphConv2d
+from spherecnn.layers.latitude import SphConv2d, check_equirect
 from spherecnn.layers.methods import EquirectMethod
 from spherecnn.layers.registry import register
 
@@ -40,10 +40,12 @@ class RowMethod(EquirectMethod):
             )
         if dilation != 1:
             raise InputError(
-                f"dilation is {dilation} for method {self.name!r}; expected 1, since its kernels have the size of their "
-                "footprint on the sphere: use a larger kernel_size, or another method."
+                f"dilation is {dilation} for method {self.name!r}; expected 1, since kernels follow their footprint on "
+                "the sphere: use a larger kernel_size, or another method."
             )
-        return self.layer(in_channels, out_channels, kernel_size, stride, groups, bias, grid=grid, rng=rng)
+        return self.layer(
+            in_channels, out_channels, kernel_size, stride, groups, bias, grid=check_equirect(grid), rng=rng
+        )
 
 
 register(RowMethod("sphconv", "a kernel of its own for every row (Su and Grauman 2017)", SphConv2d))

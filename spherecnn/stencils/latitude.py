@@ -96,7 +96,7 @@ def latitude(
     """
     rules = _Rows(shape, sizes, rows, stride, pole_rows)
     _check(rules)
-    height, width = rules.shape_out
+    width = rules.shape_out[1]
     kinds, segments = _Kinds(), []
     centre = np.arange(width) * stride[1]
     out_kind = kinds((0, -1), np.arange(width))
@@ -129,8 +129,8 @@ def _transposed(rules: _Rows) -> Stencil:
         columns = np.arange(r, width, stride[1])
         out_kind = kinds((r, -1), columns)
         tap, base, kind = [], [], []
-        for p, taps, shifts in uses[h]:
-            for t, o in zip(taps, shifts, strict=True):
+        for p, row_taps, shifts in uses[h]:
+            for t, o in zip(row_taps, shifts, strict=True):
                 users, rest = np.divmod((columns - o) % width, stride[1])
                 if not rest.all():
                     tap.append(int(t))
@@ -168,8 +168,8 @@ def _check(rules: _Rows) -> None:
         )
     if set(rules.rows) != set(range(len(rules.sizes))):
         raise InputError(
-            f"rows uses the row groups {sorted(set(rules.rows))} and there are {len(rules.sizes)} sizes; expected every "
-            "group from 0 on, with a size for each: match rows and sizes."
+            f"rows uses the row groups {sorted(set(rules.rows))} and there are {len(rules.sizes)} sizes; expected one "
+            "for each group from 0 on: match rows and sizes."
         )
     for size in rules.sizes:
         if len(size) != 2 or any(k < 1 or k % 2 == 0 for k in size):

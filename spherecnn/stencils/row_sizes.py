@@ -69,8 +69,8 @@ def row_sizes(
     carried back to the sphere; T are the panorama's pixels around them (each coordinate rounded down and up).
     A kernel of 3x3 outputs of the layer below covers the set C of pixels: through the sizes already chosen for
     the lower layers, and at last through a planar kernel on tangent planes, since the first layer is computed exactly.
-    The kernel is large enough when C holds more than 0.95 of T, or when it has more than 49 taps. Else it grows by two rows
-    if T begins before C or ends after it, else by two columns if that is so of columns, and else it stays.
+    The kernel is large enough when C holds more than 0.95 of T, or when it has more than 49 taps. Else it grows by
+    two rows if T begins before C or ends after it, else by two columns if that is so of columns, and else it stays.
 
     Parameters
     ----------
@@ -90,8 +90,8 @@ def row_sizes(
     Returns
     -------
     dict of str to list of (width, height)
-        H / 2 + 1 rows for each layer, in pixels of the panorama, which include the stride; `taps` makes numbers of taps of
-        them. Rows below the equator have the sizes of their mirror images.
+        H / 2 + 1 rows for each layer, in pixels of the panorama, which include the stride; `taps` makes numbers of
+        taps of them. Rows below the equator have the sizes of their mirror images.
 
     Raises
     ------
@@ -101,8 +101,8 @@ def row_sizes(
     Notes
     -----
     Source: Su and Grauman, Learning Spherical Convolution for Fast Features from 360° Imagery, NIPS 2017, section 3.2.
-    Where a kernel reaches over a pole, what it covers beyond stands half a turn away, at both ends of its rows of pixels:
-    it then counts as wide enough. This is the published rule, and why the last rows have narrow kernels.
+    Where a kernel reaches over a pole, what it covers beyond stands half a turn away, at both ends of its rows of
+    pixels: it then counts as wide enough. This is the published rule, and why the last rows have narrow kernels.
 
     Examples
     --------
@@ -112,9 +112,7 @@ def row_sizes(
     """
     check_at_least("height", height, 2)
     if height % 2:
-        raise InputError(
-            f"height is {height}; expected an even number, with rows mirrored about the equator: change it."
-        )
+        raise InputError(f"height is {height}; expected an even number, with rows in mirrored pairs: change it.")
     missing = [layer for layer in receptive_fields if layer not in strides]
     if missing:
         raise InputError(f"strides has none for layer {missing[0]!r}; expected one for each layer: add it.")

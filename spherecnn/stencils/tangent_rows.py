@@ -16,20 +16,19 @@ COVERAGE, MOST_TAPS = 0.95, 49
 LEAST_SHARE = 0.05
 
 
-def check_kernel(grid: Equirect, kernel_size: int) -> int:
-    """Refuse a planar kernel that is even or does not fit on a tangent plane; return its size."""
+def check_kernel(kernel_size: int) -> int:
+    """Refuse a planar kernel that has no centre; return its size."""
     check_at_least("kernel_size", kernel_size, 1)
     if kernel_size % 2 == 0:
         raise InputError(
             f"kernel_size is {kernel_size}; expected an odd number, so that the kernel has a centre: change it."
         )
-    reach = kernel_size // 2 * max(2 / grid.width, 1 / _row_steps(grid)) * 180
-    if reach >= 90:
-        raise InputError(
-            f"a kernel of {kernel_size} on {grid!r} reaches {reach:.0f} degrees from its centre; expected less than 90, "
-            "which is what a tangent plane shows: use a smaller kernel or a finer grid."
-        )
     return int(kernel_size)
+
+
+def reach_degrees(grid: Equirect, kernel_size: int) -> float:
+    """Angle from the centre of a planar kernel to its outer rows or columns."""
+    return kernel_size // 2 * max(360 / grid.width, 180 / _row_steps(grid))
 
 
 def tangent_offsets(grid: Equirect, row: int, kernel_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -71,7 +70,12 @@ def tangent_offsets(grid: Equirect, row: int, kernel_size: int) -> tuple[np.ndar
            [-1.97,  0.  ,  1.97],
            [-1.91,  0.  ,  1.91]])
     """
-    check_kernel(grid, kernel_size)
+    check_kernel(kernel_size)
+    if reach_degrees(grid, kernel_size) >= 90:
+        raise InputError(
+            f"a kernel of {kernel_size} on {grid!r} reaches {reach_degrees(grid, kernel_size):.0f} degrees; expected "
+            "less than 90, which is what a tangent plane shows: use a smaller kernel or a finer grid."
+        )
     lat, step = grid.row_lat[row], np.arange(kernel_size) - kernel_size // 2
     east = step[None, :] * (2 * np.pi / grid.width)
     north = -step[:, None] * (np.pi / _row_steps(grid))
@@ -85,7 +89,7 @@ def tangent_offsets(grid: Equirect, row: int, kernel_size: int) -> tuple[np.ndar
 
 
 def tangent_size(grid: Equirect, row: int, kernel_size: int) -> tuple[int, int]:
-    """Size (kh, kw) of the smallest window about a pixel of `row` that holds all that a bilinear read of the taps needs.
+    """Size (kh, kw) of the window about a pixel of `row` that holds all that a bilinear read of the taps needs.
 
     Examples
     --------
@@ -143,9 +147,9 @@ def layer_sizes(grid: Equirect, kernel_size: int = 3, most_taps: int | None = No
     """Kernel size (kh, kw) of each row for one layer whose planar kernel has the pixel pitch of the panorama.
 
     The pixels T that a bilinear read of the planar kernel needs are found at each row, leaving out those with
-    less than a twentieth of a tap. A window of 3x3 then grows as in `row_sizes`: it is enough when it covers more than 0.95
-    of T or has more than `most_taps` taps; else it grows by two rows if T sticks out above or below, else by
-    two columns.
+    less than a twentieth of a tap. A window of 3x3 then grows as in `row_sizes`: it is enough when it covers more
+    than 0.95 of T or has more than `most_taps` taps; else it grows by two rows if T sticks out above or below, else
+    by two columns. On a grid so coarse that a tangent plane does not show the kernel, the sizes are the planar ones.
 
     Parameters
     ----------
@@ -157,15 +161,17 @@ def layer_sizes(grid: Equirect, kernel_size: int = 3, most_taps: int | None = No
 
     Notes
     -----
-    Source: Su and Grauman, NIPS 2017, section 3.2, for a layer on its own. Here rows beyond a pole stay apart from those
-    before it while the window grows; in `row_sizes` they do not, as published, which keeps the last rows narrow.
+    Source: Su and Grauman, NIPS 2017, section 3.2, for a layer on its own. Here rows beyond a pole stay apart from
+    those before it while the window grows; in `row_sizes` they do not, as published, and the last rows stay narrow.
 
     Examples
     --------
     >>> layer_sizes(Equirect(16))[:8]
     [(5, 11), (5, 11), (5, 7), (5, 5), (5, 5), (3, 5), (3, 5), (3, 3)]
     """
-    check_kernel(grid, kernel_size)
+    check_kernel(kernel_size)
+    if reach_degrees(grid, kernel_size) >= 90:
+        return [(kernel_size, kernel_size)] * grid.height
     most = MOST_TAPS * kernel_size**2 // 9 if most_taps is None else most_taps
     return [_grow(*_read_pixels(grid, row, kernel_size), kernel_size, most) for row in range(grid.height)]
 
