@@ -94,8 +94,8 @@ def command(
     source = data or (config["data"] if config and method in LEARNED else None)
     if source is None and method in LEARNED:
         raise InputError(
-            f"--to {method} learns from panoramas and {weights} is not of a run that names any; expected --data: name a "
-            "folder of pictures, or digits."
+            f"--to {method} learns from panoramas and {weights} is not of a run that names any; expected --data: name "
+            "a folder of pictures, or digits."
         )
     images = None
     if source is not None:
@@ -119,8 +119,8 @@ def load_planar(weights: Path, model: Path | None, names: Path | None) -> tuple[
     if is_checkpoint(weights):
         if model or names:
             raise InputError(
-                f"--model and --map are for weights of torch and {weights} is a checkpoint of spherecnn, which says what "
-                "network it is of: leave them out."
+                f"--model and --map are for weights of torch and {weights} is a checkpoint of spherecnn, which says "
+                "what network it is of: leave them out."
             )
         header, arrays, _ = sc.training.load_checkpoint(weights)
         planar = sc.models.build(header["model"])
@@ -128,8 +128,8 @@ def load_planar(weights: Path, model: Path | None, names: Path | None) -> tuple[
         return planar, []
     if model is None:
         raise InputError(
-            f"{weights} is no checkpoint of spherecnn, so it does not say what network it is of; expected --model: name a "
-            "TOML file with model, in_channels, classes, grid and so on, as docs/transfer.md shows."
+            f"{weights} is no checkpoint of spherecnn, so it does not say what network it is of; expected --model: "
+            "name a TOML file with model, in_channels, classes, grid and so on, as docs/transfer.md shows."
         )
     planar = sc.models.build({"method": "planar"} | load_config(model), rng=0)
     pairs = sc.transfer.from_torch(weights, planar, names)
@@ -156,22 +156,19 @@ def panoramas_of(source: str, grid: Any, channels: int, rotate: str | None, coun
     if source == "digits" or o.holds_idx(Path(source)):
         options: dict[str, Any] = {"rotate": rotate or "so3", "seed": seed}
         data = sc.datasets.digits(grid, **options) if source == "digits" else sc.datasets.mnist(source, grid, **options)
-        return (
-            as_channels(data.batch(_choose(len(data), count, rng))[0], channels)
-            if channels != 1
-            else (data.batch(_choose(len(data), count, rng))[0])
-        )
+        return data.batch(_choose(len(data), count, rng))[0]
     folder = Path(source)
     if not folder.is_dir():
         raise InputError(
-            f"--data is {source!r}; expected digits, a folder of MNIST-format files, or a folder of panoramas: check the "
-            "path."
+            f"--data is {source!r}; expected digits, a folder of MNIST-format files, or a folder of panoramas: check "
+            "the path."
         )
     inside = folder / "images" if (folder / "images").is_dir() else folder
     files = [f for part in [inside, *sorted(p for p in inside.rglob("*") if p.is_dir())] for f in pictures_in(part)]
     if len(files) < 2:
         raise InputError(
-            f"{inside} holds {len(files)} pictures (.jpg, .jpeg, .png); expected 2 or more panoramas: name another folder."
+            f"{inside} holds {len(files)} pictures (.jpg, .jpeg, .png); expected 2 or more panoramas: name another "
+            "folder."
         )
     chosen = [files[i] for i in _choose(len(files), count, rng)]
     x = sc.datasets.PanoramaFolder(chosen, np.zeros(len(chosen)), [], grid).load().batch(np.arange(len(chosen)))[0]
@@ -223,7 +220,7 @@ def told(report: Report, sphere: Any) -> list[str]:
 def next_step(out: Path, config: dict[str, Any] | None) -> str:
     """What to do with the new network."""
     if config is not None:
-        return f"Next: spherecnn evaluate {out}"
+        return f"Next: spherecnn evaluate {out} --rotate so3"
     return (
         f"Next, in Python: header, arrays, _ = sc.training.load_checkpoint('{out / 'best.safetensors'}'); "
         "net = sc.models.build(header['model']); sc.training.restore_model(net, header, arrays)"

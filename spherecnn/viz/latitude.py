@@ -9,7 +9,8 @@ import numpy as np
 
 from spherecnn.errors import InputError
 
-COLUMNS = 3
+# Panels side by side, and the latitudes that are named.
+COLUMNS, TICKS = 3, range(-90, 91, 30)
 
 
 def latitude_curves(rows: Sequence[dict[str, Any]], before: str = "planar", after: str = "transferred") -> Any:
@@ -54,9 +55,7 @@ def latitude_curves(rows: Sequence[dict[str, Any]], before: str = "planar", afte
         for key, label, colour in (("before", before, "#4c72b0"), ("after", after, "#dd8452")):
             panel.plot(lat, [row[key] / unit for row in own], color=colour, label=label, marker="o", markersize=3)
         panel.set(title=layer, xlabel="latitude", ylabel="error / size of outputs", xlim=(-90, 90), ylim=(0, None))
-        panel.set_xticks(
-            range(-90, 91, 30), [f"{abs(t)}°{'S' if t < 0 else 'N' if t else ''}" for t in range(-90, 91, 30)]
-        )
+        panel.set_xticks(TICKS, [f"{abs(t)}°{'S' if t < 0 else 'N' if t else ''}" for t in TICKS])
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(alpha=0.3)
     for panel in panels[len(layers) :]:
