@@ -48,6 +48,11 @@ class RowConv(Layer):
         self.rows = tuple(p // self.tied for p in range(-(-grid.height // self.stride[0])))
 
     @property
+    def alone(self) -> bool:
+        """True when every channel is convolved apart, by a kernel that knows one row of biases."""
+        return self.groups == self.in_channels == self.out_channels > 1
+
+    @property
     def row_groups(self) -> int:
         """Number of row groups."""
         return self.rows[-1] + 1
@@ -59,7 +64,8 @@ class RowConv(Layer):
     def set_sizes(self, sizes: Sequence[Size]) -> None:
         """Fix the kernel sizes of all row groups and build the stencil."""
         self.sizes = [(int(kh), int(kw)) for kh, kw in sizes]
-        self.stencil = latitude(self.grid.shape, tuple(self.sizes), self.rows, self.stride, self.grid.pole_rows)
+        options = self.stride, self.grid.pole_rows, not self.alone
+        self.stencil = latitude(self.grid.shape, tuple(self.sizes), self.rows, *options)
         self.first_tap = np.cumsum([0] + [kh * kw for kh, kw in self.sizes])
 
     def taps_of(self, group: int) -> slice:
@@ -78,15 +84,18 @@ class RowConv(Layer):
 
     def mix(self, x: Array, weight: Param, bias: Param | None) -> tuple[Array, Backward]:
         """Convolve an input (N, H, W, C) with kernels (taps, in / groups, out)."""
-        y, sites_backward = mix_rows(self.check_input(x), weight, None, self.stencil, self.groups)
+        added = bias if self.alone else None
+        y, sites_backward = mix_rows(
+            self.check_input(x), weight, None if self.alone else bias, self.stencil, self.groups
+        )
         out_shape = self.out_shape(x.shape)
-        if bias is not None:
-            y = y + np.repeat(bias.value[list(self.rows)], out_shape[2], axis=0)
+        if added is not None:
+            y += np.repeat(added.value[list(self.rows)], out_shape[2], axis=0)
 
         def backward(dy: Array, inputs: bool = True) -> Array | None:
-            if bias is not None:
+            if added is not None:
                 starts = [self.tied * g for g in range(self.row_groups)]
-                bias.add_grad(np.add.reduceat(dy.sum((0, 2)), starts, axis=0))
+                added.add_grad(np.add.reduceat(dy.sum((0, 2)), starts, axis=0))
             dx = sites_backward(contiguous(dy).reshape(y.shape), inputs)
             return None if dx is None else dx.reshape(x.shape)
 

@@ -24,6 +24,7 @@ class _Rows:
     rows: tuple[int, ...]
     stride: Size
     pole_rows: bool
+    biases: bool
 
     @property
     def shape_out(self) -> Size:
@@ -60,7 +61,12 @@ class _Kinds:
 
 @lru_cache(maxsize=64)
 def latitude(
-    shape: Size, sizes: tuple[Size, ...], rows: tuple[int, ...], stride: Size = (1, 1), pole_rows: bool = False
+    shape: Size,
+    sizes: tuple[Size, ...],
+    rows: tuple[int, ...],
+    stride: Size = (1, 1),
+    pole_rows: bool = False,
+    biases: bool = True,
 ) -> Stencil:
     """Stencil of an (H, W) panorama on which every group of rows has a kernel of its own size.
 
@@ -78,6 +84,8 @@ def latitude(
     stride : (rows, columns)
     pole_rows : bool
         True when the first and last rows lie on the poles: they are then not repeated beyond them.
+    biases : bool
+        True for a row of biases for each row group, False for one.
 
     Raises
     ------
@@ -94,7 +102,7 @@ def latitude(
     >>> latitude((4, 8), ((3, 5), (3, 3)), (0, 1, 1, 0))
     Stencil((4, 8) -> (4, 8), taps=24)
     """
-    rules = _Rows(shape, sizes, rows, stride, pole_rows)
+    rules = _Rows(shape, sizes, rows, stride, pole_rows, biases)
     _check(rules)
     width = rules.shape_out[1]
     kinds, segments = _Kinds(), []
@@ -106,9 +114,9 @@ def latitude(
         kind = [kinds((0, int(o)), (centre + o) % shape[1]) for o in shifts]
         base = np.repeat(source * shape[1], sizes[group][1])
         tap = range(rules.first_tap[group], rules.first_tap[group + 1])
-        segments.append(Segment(width, p * width, out_kind, tap, base, kind))
-    taps = int(rules.first_tap[-1])
-    return Stencil(shape, rules.shape_out, taps, kinds.columns, segments, lambda: _transposed(rules))
+        segments.append(Segment(width, p * width, out_kind, tap, base, kind, bias=group if biases else 0))
+    taps, offsets = int(rules.first_tap[-1]), len(sizes) if biases else 1
+    return Stencil(shape, rules.shape_out, taps, kinds.columns, segments, lambda: _transposed(rules), biases=offsets)
 
 
 def _transposed(rules: _Rows) -> Stencil:
@@ -140,8 +148,8 @@ def _transposed(rules: _Rows) -> Stencil:
             tap, base, kind = [0], [-1], [out_kind]
         segments.append(Segment(len(columns), h * width, out_kind, tap, base, kind))
     taps = int(rules.first_tap[-1])
-    forward = (rules.shape, rules.sizes, rules.rows, rules.stride, rules.pole_rows)
-    return Stencil(rules.shape_out, rules.shape, taps, kinds.columns, segments, lambda: latitude(*forward))
+    given = rules.shape, rules.sizes, rules.rows, rules.stride, rules.pole_rows, rules.biases
+    return Stencil(rules.shape_out, rules.shape, taps, kinds.columns, segments, lambda: latitude(*given))
 
 
 def _row_uses(rules: _Rows) -> dict[int, list[tuple[int, np.ndarray, np.ndarray]]]:
