@@ -193,15 +193,29 @@ def shares_of(tables, first, slots, taps, x):
 
 
 @kernel(inline=True)
-def expand(source, shares, p0, n, taps, depth, row, spare, limit):
-    """Put the taps of n sites from p0 side by side: row[p * depth + tap * channels + c], zero where no slot reads."""
+def tap_span(tables, first, slots, taps):
+    """The first of the taps that a task reads, and how many there are from it to the last; all of them if blended."""
+    if len(tables.share):
+        return 0, taps
+    least, most = taps, 0
+    for u in range(first, first + slots):
+        least, most = min(least, tables.tap[u]), max(most, tables.tap[u])
+    return least, most - least + 1
+
+
+@kernel(inline=True)
+def expand(source, shares, p0, n, lead, taps, depth, row, spare, limit):
+    """Put the taps of n sites from p0, from tap `lead` on, side by side; zero where no slot reads.
+
+    Tap t, channel c of site p0 + p goes to row[p * depth + (t - lead) * channels + c].
+    """
     channels = source.channels
     if len(shares.share):
         blend_taps(source, shares, p0, n, taps, depth, row, 0)
         return
     in_order = source.slots == taps
     for u in range(source.slots):
-        in_order = in_order and source.tap[source.first + u] == u
+        in_order = in_order and source.tap[source.first + u] == lead + u
     if in_order and channels <= FEW_CHANNELS:
         if channels <= 4:
             copy_taps_4(source, p0, n, spare, limit, row, depth)
@@ -216,7 +230,7 @@ def expand(source, shares, p0, n, taps, depth, row, spare, limit):
         for u in range(source.slots):
             at = source.offset[u * source.step + p0 + p]
             if at >= 0:
-                to = source.tap[source.first + u] * channels
+                to = (source.tap[source.first + u] - lead) * channels
                 values = source.array[source.start + at : source.start + at + channels]
                 for c in range(channels):
                     out[to + c] += values[c]

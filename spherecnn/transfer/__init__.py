@@ -6,6 +6,7 @@ from spherecnn.transfer.learn import descend
 from spherecnn.transfer.report import LayerErrors, Report, rmse_rows
 from spherecnn.transfer.rows import fit_rows, project_rows
 from spherecnn.transfer.sphere import to_sphere
+from spherecnn.transfer.torch_files import from_torch
 
 __all__ = [
     "Chain",
@@ -16,6 +17,7 @@ __all__ = [
     "descend",
     "exact",
     "fit_rows",
+    "from_torch",
     "project_rows",
     "rmse_rows",
     "to_sphere",

@@ -94,7 +94,9 @@ def exact(
     centres = _frames(chain, grid, rows, columns).reshape(-1, 3, 3)
     y = np.empty((len(images), len(centres), channels), images.dtype)
     net, step = chain.valid(), max(1, SITES // (len(rays) * max(1, len(images))))
-    with tqdm(total=len(centres), desc=f"exact {layer}", unit="px", leave=False, disable=not progress) as bar:
+    with tqdm(
+        total=len(centres), desc=f"exact {layer}", unit="px", leave=False, disable=None if progress else True
+    ) as bar:
         for first in range(0, len(centres), step):
             some = slice(first, first + step)
             xyz = (rays @ centres[some]).reshape(1, -1, 3)

@@ -102,7 +102,9 @@ def descend(
     kept = {key: param.value.copy() for key, param in params.items()}
     before = _loss(layers, x, targets, at, batch_size)
     order: list[int] = []
-    with tqdm(total=steps, desc=name or "training", unit="step", leave=False, disable=not progress) as bar:
+    with tqdm(
+        total=steps, desc=name or "training", unit="step", leave=False, disable=None if progress else True
+    ) as bar:
         for step in range(steps):
             if len(order) < min(batch_size, len(x)):
                 order += rng.permutation(len(x)).tolist()
