@@ -123,7 +123,7 @@ class Sphere:
         return self.panoramas(images[rng.integers(0, len(images), len(found))][None], places)
 
     def tangent_sites(self, lat: float, lon: float) -> Array:
-        """The pixels (side * side,) nearest to those of the tangent picture at a place, as the paper's detector reads."""
+        """The pixels (side * side,) nearest to those of a tangent picture at a place, as in the paper's detector."""
         at = (np.arange(self.side) - (self.side - 1) / 2) * self.pitch
         v, u = np.meshgrid(-at, at, indexing="ij")
         plane = np.stack([np.ones_like(u), u, v], axis=-1).reshape(-1, 3)
@@ -134,7 +134,7 @@ class Sphere:
 
 
 def train_planar(pictures: Pictures, sphere: Sphere, settings: Settings, seed: int) -> tuple[Layer, Layer, float]:
-    """Train on pictures in a black surround; return the features, the classifier of them, the accuracy on test pictures.
+    """Train on pictures in a black surround; return the features, the classifier and its accuracy.
 
     The features (side, side, width) are of the pixels of the picture; the largest of each 4 x 4 go to a linear layer.
     """
@@ -258,7 +258,7 @@ def main(data: Path | None, seed: int, quick: bool, out: Path, **changes: int | 
     ]
     seconds = time.perf_counter() - start
     about = (
-        f"# {pictures.name}; planar accuracy {planar:.4f}; pictures {sphere.fov_deg:.1f} degrees wide; {seconds:.0f} s; "
+        f"# {pictures.name}, {sphere.fov_deg:.1f} degrees wide; planar accuracy {planar:.4f}; {seconds:.0f} s; "
         + command_line()
     )
     places = np.radians([[0, -120], [30, -45], [60, 30], [80, 120]])

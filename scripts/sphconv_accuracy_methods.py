@@ -1,9 +1,9 @@
-"""The methods that `sphconv_accuracy.py` compares: from panoramas to the features of a planar network, and their cost."""
+"""The methods that `sphconv_accuracy.py` compares: from panoramas to features of a planar network, and their cost."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
