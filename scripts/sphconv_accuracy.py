@@ -44,8 +44,8 @@ class Settings:
     """
 
     height: int = 64
-    width: int = 32
-    depth: int = 5
+    width: int = 16
+    depth: int = 4
     epochs: int = 15
     panoramas: int = 48
     shown: int = 16

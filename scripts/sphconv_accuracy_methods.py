@@ -79,7 +79,8 @@ def projected(net: Layer) -> Layer:
     other: Any = sc.models.build(net.config | {"method": "ktn"})
     for name, layer in net.features.children.items():
         if hasattr(layer, "weight"):
-            other.features[int(name)].load_planar(layer.weight.value, layer.bias.value)
+            own = other.features[int(name)]
+            own.weight.value[...], own.bias.value[...] = layer.weight.value, layer.bias.value
     return other
 
 
