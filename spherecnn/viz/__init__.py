@@ -1,6 +1,7 @@
 """Pictures of data and results; matplotlib is imported when the first one is drawn."""
 
 from spherecnn.viz.confusion import confusion
+from spherecnn.viz.cubemap import cubemap
 from spherecnn.viz.curves import curves, curves_png
 from spherecnn.viz.equirect import panel
 from spherecnn.viz.figure import save
@@ -10,6 +11,7 @@ from spherecnn.viz.labels import colour_labels, error_map, label_map, overlay, p
 __all__ = [
     "colour_labels",
     "confusion",
+    "cubemap",
     "curves",
     "curves_png",
     "error_map",
