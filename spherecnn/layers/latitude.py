@@ -48,11 +48,6 @@ class RowConv(Layer):
         self.rows = tuple(p // self.tied for p in range(-(-grid.height // self.stride[0])))
 
     @property
-    def alone(self) -> bool:
-        """True when every channel is convolved apart, by a kernel that knows one row of biases."""
-        return self.groups == self.in_channels == self.out_channels > 1
-
-    @property
     def row_groups(self) -> int:
         """Number of row groups."""
         return self.rows[-1] + 1
@@ -61,10 +56,14 @@ class RowConv(Layer):
         """Input rows on which the kernels of a row group are centred."""
         return [p * self.stride[0] for p, g in enumerate(self.rows) if g == group]
 
-    def set_sizes(self, sizes: Sequence[Size]) -> None:
-        """Fix the kernel sizes of all row groups and build the stencil."""
+    def set_sizes(self, sizes: Sequence[Size], biases: bool) -> None:
+        """Fix the kernel sizes of all row groups and build the stencil, with `biases` one for each group.
+
+        Where every channel is convolved apart the stencil has one row of biases: its kernel knows no more.
+        """
+        alone = self.groups == self.in_channels == self.out_channels > 1
         self.sizes = [(int(kh), int(kw)) for kh, kw in sizes]
-        options = self.stride, self.grid.pole_rows, not self.alone
+        options = self.stride, self.grid.pole_rows, biases and not alone
         self.stencil = latitude(self.grid.shape, tuple(self.sizes), self.rows, *options)
         self.first_tap = np.cumsum([0] + [kh * kw for kh, kw in self.sizes])
 
@@ -84,10 +83,9 @@ class RowConv(Layer):
 
     def mix(self, x: Array, weight: Param, bias: Param | None) -> tuple[Array, Backward]:
         """Convolve an input (N, H, W, C) with kernels (taps, in / groups, out)."""
-        added = bias if self.alone else None
-        y, sites_backward = mix_rows(
-            self.check_input(x), weight, None if self.alone else bias, self.stencil, self.groups
-        )
+        added = bias if bias is not None and bias.value.ndim == 2 and self.stencil.biases == 1 else None
+        inside = bias if added is None else None
+        y, sites_backward = mix_rows(self.check_input(x), weight, inside, self.stencil, self.groups)
         out_shape = self.out_shape(x.shape)
         if added is not None:
             y += np.repeat(added.value[list(self.rows)], out_shape[2], axis=0)
@@ -199,7 +197,7 @@ class SphConv2d(RowConv):
     ):
         super().__init__(in_channels, out_channels, stride, groups, grid, tied)
         self.kernel_size = kernel_size
-        self.set_sizes(self._default_sizes() if sizes is None else self._given_sizes(sizes))
+        self.set_sizes(self._default_sizes() if sizes is None else self._given_sizes(sizes), biases=True)
         reads, rng = self.in_channels // self.groups, generator(rng)
         bound = np.array([1 / np.sqrt(kh * kw * reads) for kh, kw in self.sizes])
         taps = np.repeat(bound, np.diff(self.first_tap))[:, None, None]
