@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,11 @@ Examples:
 @click.option(
     "--finetune", type=click.IntRange(0), default=0, show_default=True, help="Steps of Adam for all layers together."
 )
+@click.option(
+    "--pitch",
+    type=click.FloatRange(0, 90, min_open=True, max_open=True),
+    help="Degrees of a pixel in the middle of the pictures that the network was trained on; the panorama's by default.",
+)
 @click.option("--height", type=o.AT_LEAST_1, help="Rows of the panoramas; those of the network by default.")
 @click.option("--model", type=FILE, help="TOML file of the planar network that torch's weights are for.")
 @click.option("--map", "names", type=FILE, help='JSON or TOML file of names, "ours" = "theirs", for torch\'s weights.')
@@ -72,6 +78,7 @@ def command(
     data: str | None,
     rotate: str | None,
     pictures: int,
+    pitch: float | None,
     height: int | None,
     model: Path | None,
     names: Path | None,
@@ -80,7 +87,10 @@ def command(
     threads: int | None,
     **options: Any,
 ) -> None:
-    """Carry a planar network over to the sphere, without the labels that it was trained with.
+    """Carry a planar network, trained on ordinary pictures, over to the sphere; no labels are needed.
+
+    The new network gives on a panorama what the planar one gives on a picture taken in each direction. A network that
+    was trained on panoramas has learned their distortion, and loses by it.
 
     \b
     circular, sphere, tangent  copy the weights
@@ -100,9 +110,8 @@ def command(
     images = None
     if source is not None:
         images = panoramas_of(source, grid, planar.config["in_channels"], rotate, pictures, options["seed"])
-    sphere, report = sc.transfer.to_sphere(
-        planar, method, images=images, grid=grid, finetune_steps=finetune, progress=True, **options
-    )
+    options |= {"pitch": None if pitch is None else math.tan(math.radians(pitch)), "finetune_steps": finetune}
+    sphere, report = sc.transfer.to_sphere(planar, method, images=images, grid=grid, progress=True, **options)
     out = make_folder(out or o.new_run(method))
     header = {"transfer": {"from": str(weights.resolve()), "method": method, "data": source}}
     sc.training.save_checkpoint(out / "best.safetensors", sphere, header)

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from spherecnn.errors import InputError, check_at_least
-from spherecnn.layers import Layer
+from spherecnn.layers import BatchNorm, Dropout, Layer
 from spherecnn.layers.base import Array, Backward, Param
 from spherecnn.training.optim import Adam
 
@@ -17,11 +17,14 @@ from spherecnn.training.optim import Adam
 RATE, BATCH = 1e-3, 4
 
 
-def run(layers: Sequence[Layer], x: Array) -> tuple[Array, list[Backward]]:
-    """Run layers one after another as in inference; return the output and the backward pass of each."""
+def run(layers: Sequence[Layer], x: Array, train: bool = False) -> tuple[Array, list[Backward]]:
+    """Run layers one after another; return the output and the backward pass of each.
+
+    Normalisation and dropout always run as in inference.
+    """
     steps = []
     for layer in layers:
-        x, backward = layer.forward(x, train=False)
+        x, backward = layer.forward(x, train=train and not isinstance(layer, (BatchNorm, Dropout)))
         steps.append(backward)
     return x, steps
 
@@ -50,7 +53,7 @@ def descend(
 
     .. math:: L = \frac{1}{2 S K} \sum_{s,k} (y_{s,k} - t_{s,k})^2
 
-    over the S samples of a batch. The layers run as in inference: running statistics stay. The learning rate falls to
+    over the S samples of a batch. Normalisation runs as in inference: its statistics stay. The learning rate falls to
     zero along half a cosine. Where the loss over all pictures has not fallen in the end, the parameters are put back.
 
     Source: the loss and the optimizer of Su and Grauman, Kernel Transformer Networks, CVPR 2019, section 4.
@@ -132,7 +135,7 @@ def _step(layers: Sequence[Layer], params: dict[str, Param], x: Array, targets: 
     """Set the gradients to those of a batch; return its loss."""
     for layer in layers:
         layer.zero_grad()
-    y, backwards = run(layers, x)
+    y, backwards = run(layers, x, train=True)
     wrong = y[(slice(None), *at)] - targets
     dy = np.zeros_like(y)
     dy[(slice(None), *at)] = wrong / wrong.size

@@ -198,14 +198,16 @@ def _learn_layer(
         project_rows(layer, planar.weight.value, bias)
         fit_rows(layer, x, targets, columns=columns, ridge=ridge)
         return
-    layer.load_planar(planar.weight.value, bias)
+    layer.weight.value[...] = planar.weight.value
+    if bias is not None:
+        layer.bias.value[...] = bias
     rows = np.arange(targets.shape[1])
     descend([layer], trained(layer), x, targets, rows, columns, steps=steps, **options)
 
 
 def trained(layer: Any) -> dict[str, Param]:
-    """The parameters of a layer that a transfer trains: all but the planar kernel of `KTNConv2d`."""
-    frozen = ("weight",) if isinstance(layer, KTNConv2d) else ()
+    """The parameters of a layer that a transfer trains: all but the planar kernel and bias of `KTNConv2d`."""
+    frozen = ("weight", "bias") if isinstance(layer, KTNConv2d) else ()
     return {name: param for name, param in layer.named_params().items() if name not in frozen}
 
 
