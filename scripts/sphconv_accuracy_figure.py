@@ -16,11 +16,11 @@ STYLES = {
     "INTERP": ("#cc79a7", "-", "^"),
     "PERSPECTIVE": ("#7f7f7f", "-", "s"),
     "tangent": ("#56b4e9", "-", "D"),
-    "KTN, projected": ("#009e73", ":", ""),
+    "KTN, projected kernels": ("#009e73", ":", ""),
     "KTN, trained": ("#009e73", "-", "v"),
     "OPT-SPHCONV": ("#0072b2", ":", ""),
-    "SphConv, layer": ("#0072b2", "--", ""),
-    "SphConv, whole": ("#0072b2", "-", "o"),
+    "SphConv, layer by layer": ("#0072b2", "--", ""),
+    "SphConv, as a whole": ("#0072b2", "-", "o"),
 }
 
 
