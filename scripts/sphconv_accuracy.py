@@ -33,6 +33,8 @@ COLUMNS = ("method", "latitude", "error", "accuracy", "multiply_adds", "paramete
 BANDS = ((0, 30), (30, 60), (60, 90))
 HELD = 1 / 3
 BATCH = 8
+# Methods whose errors are shown as maps.
+MAPPED = ("DIRECT", "INTERP", "SphConv, as a whole")
 
 
 @dataclass(frozen=True)
@@ -164,11 +166,20 @@ def errors(found: Array, truth: Array, sphere: Sphere, latitudes: Array) -> Arra
 
     A row counts for the nearest of the latitudes. The spread is about the mean of each channel over all panoramas.
     """
-    squares = ((found - truth) ** 2).mean(axis=(0, 2, 3))
-    spread = ((truth - truth.mean(axis=(0, 1, 2))) ** 2).mean(axis=(0, 2, 3))
+    squares, own = ((found - truth) ** 2).mean(axis=(0, 2, 3)), ((truth - means(truth)) ** 2).mean(axis=(0, 2, 3))
     north = np.degrees(np.abs(sphere.grid.row_lat))
     near = np.abs(north[:, None] - latitudes).argmin(axis=1)
-    return np.sqrt(np.bincount(near, squares, len(latitudes)) / np.bincount(near, spread, len(latitudes)))
+    return np.sqrt(np.bincount(near, squares, len(latitudes)) / np.bincount(near, own, len(latitudes)))
+
+
+def means(truth: Array) -> Array:
+    """Mean of each channel."""
+    return truth.mean(axis=(0, 1, 2), dtype=np.float64)
+
+
+def spread(truth: Array) -> float:
+    """Root mean square of all features about the mean of their channel."""
+    return float(np.sqrt(((truth - means(truth)) ** 2).mean()))
 
 
 def accuracies(
@@ -249,7 +260,12 @@ def main(data: Path | None, seed: int, quick: bool, out: Path, **changes: int | 
     methods = all_methods(net, learn, settings.steps, seed)
     shown = sphere.filled(pictures.test[0], settings.shown, streams[1])
     truth = apply(methods[0], shown)
-    error = [errors(apply(method, shown), truth, sphere, settings.latitudes) for method in methods]
+    error, maps = [], {}
+    for method in methods:
+        found = apply(method, shown)
+        error.append(errors(found, truth, sphere, settings.latitudes))
+        if method.name.startswith(MAPPED):
+            maps[method.name] = np.sqrt(((found - truth)[0] ** 2).mean(axis=-1)) / spread(truth)
     right = accuracies(methods, head, pictures, sphere, settings, streams[2])
     rows = [
         (method.name, lat, f"{e:.5f}", f"{a:.4f}", method.multiply_adds, method.parameters)
@@ -261,12 +277,10 @@ def main(data: Path | None, seed: int, quick: bool, out: Path, **changes: int | 
         f"# {pictures.name}, {sphere.fov_deg:.1f} degrees wide; planar accuracy {planar:.4f}; {seconds:.0f} s; "
         + command_line()
     )
-    places = np.radians([[0, -120], [30, -45], [60, 30], [80, 120]])
-    example = sphere.panoramas(np.repeat(pictures.test[0][:1], 4, axis=0)[None], places[None])[0, :, :, 0]
-    report(rows, example, about, out)
+    report(rows, shown[0, :, :, 0], maps, about, out)
 
 
-def report(rows: list[tuple[Any, ...]], example: Array, about: str, out: Path) -> None:
+def report(rows: list[tuple[Any, ...]], panorama: Array, maps: dict[str, Array], about: str, out: Path) -> None:
     """Write results.csv, results.md and the picture; say what they show."""
     from sphconv_accuracy_figure import figure  # beside this file
 
@@ -276,7 +290,7 @@ def report(rows: list[tuple[Any, ...]], example: Array, about: str, out: Path) -
     found = [dict(zip(COLUMNS, map(str, row), strict=True)) for row in rows]
     said = f"{markdown(found)}\n{claims(found)}\n"
     write_atomic(out / "results.md", said.encode())
-    sc.viz.save(figure(found, example), out / "sphconv_accuracy.png", dpi=100)
+    sc.viz.save(figure(found, panorama, maps), out / "sphconv_accuracy.png", dpi=100)
     click.echo(f"\n{said}\nWrote {out}: results.csv, results.md and sphconv_accuracy.png")
 
 

@@ -94,7 +94,7 @@ def test_errors_are_those_of_the_rows_near_a_latitude(script):
     truth = np.zeros((1, 4, 8, 1))
     truth[..., ::2, :] = 2  # the mean is 1 and the spread 1
     found = truth + np.array([0.1, 0.3, 0.3, 0.1]).reshape(4, 1, 1)
-    np.testing.assert_allclose(script.errors(found, truth, sphere, np.array([0, 45, 90])), [0.3, np.nan, 0.1])
+    np.testing.assert_allclose(script.errors(found, truth, sphere, np.array([20, 70])), [0.3, 0.1])
 
 
 def test_tangent_sites_at_the_equator_are_a_square_of_pixels(script):
@@ -111,7 +111,9 @@ def test_pictures_stand_upright_where_they_are_placed(script):
     panorama = sphere.panoramas(picture[None, None], np.array([[[0.4, 1.0]]]))[0, :, :, 0]
     lat = np.radians(5) * np.array([1, -1]) + 0.4
     sites = sc.grids.resample.nearest_sites(sphere.grid, sc.grids.directions(lat, np.array([1.0, 1.0])))
-    assert panorama.ravel()[sites].tolist() == [1, 0]
+    north, south = panorama.ravel()[sites]
+    assert north > 0.9
+    assert south == 0
 
 
 def test_interpolation_leaves_what_is_known_and_is_linear_between(methods):
