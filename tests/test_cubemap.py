@@ -204,6 +204,22 @@ def test_nothing_jumps_anywhere():
         assert np.ptp(read) < 40 * size * step
 
 
+@pytest.mark.parametrize("size", [2, 3, 8])
+def test_between_two_pixels_of_a_corner_the_strip_and_the_triangle_agree(size):
+    """On the line between their centres on the cube both are read linearly, from either side."""
+    grid, outer, share = Cubemap(size), 1 - 1 / size, np.linspace(0, 1, 11)[:, None]
+    values = np.random.default_rng(0).standard_normal(grid.sites)
+    for corner in CORNERS:
+        three = corner * (outer + (1 - outer) * np.eye(3))
+        for a, b, third in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+            line = (1 - share) * three[a] + share * three[b]
+            expected = (1 - share[:, 0]) * values[grid.nearest(three[a : a + 1])]
+            expected += share[:, 0] * values[grid.nearest(three[b : b + 1])]
+            for step in (-1e-7, 0, 1e-7):
+                read = sampling_matrix(grid, line + step * corner[third] * np.eye(3)[third]) @ values
+                assert np.allclose(read, expected, atol=1e-5)
+
+
 def worst(size):
     """Greatest errors of a smooth field on a cubemap: over all 12 edges, at all 8 corners, and anywhere."""
     grid, rng = Cubemap(size), np.random.default_rng(1)
