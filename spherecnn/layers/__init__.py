@@ -1,6 +1,7 @@
 """Layers: forward and backward on one screen, one interface for every method."""
 
 from spherecnn.layers import methods as _methods  # noqa: F401  (enters the methods in the registry)
+from spherecnn.layers import row_methods as _row_methods  # noqa: F401
 from spherecnn.layers.activation import ELU, GELU, Dropout, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from spherecnn.layers.aspp import ASPP
 from spherecnn.layers.base import Layer, Param
@@ -9,12 +10,14 @@ from spherecnn.layers.conv import CircularConv2d, Conv2d, CoordConv2d
 from spherecnn.layers.conv3d import Conv3d
 from spherecnn.layers.gate import Gate
 from spherecnn.layers.gated import GatedConv2d
+from spherecnn.layers.latitude import SphConv2d
 from spherecnn.layers.linear import Linear
 from spherecnn.layers.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from spherecnn.layers.registry import METHODS, Method, method, register
 from spherecnn.layers.resize import Downsample, Upsample
 from spherecnn.layers.shape import Broadcast, Flatten, Unflatten
+from spherecnn.layers.tangent import TangentAvgPool2d, TangentConv2d, TangentMaxPool2d
 from spherecnn.layers.transpose import CircularConvTranspose2d, ConvTranspose2d
 from spherecnn.layers.unpool import MaxUnpool2d
 
@@ -57,6 +60,10 @@ __all__ = [
     "Sequential",
     "Sigmoid",
     "Softmax",
+    "SphConv2d",
+    "TangentAvgPool2d",
+    "TangentConv2d",
+    "TangentMaxPool2d",
     "Tanh",
     "Unflatten",
     "Upsample",

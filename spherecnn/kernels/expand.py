@@ -1,0 +1,302 @@
+"""Taps side by side, a block of sites at a time: copied where they are few channels, blended where they have shares."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import llvmlite.ir as ir
+import numpy as np
+from numba import prange
+from numba.extending import intrinsic
+
+from spherecnn.kernels import vector
+from spherecnn.kernels.jit import kernel
+from spherecnn.kernels.memory import empty
+from spherecnn.kernels.op import op
+from spherecnn.kernels.tasks import spell_task, task_room
+from spherecnn.kernels.vector import I64, INT, VOID, Emitter, Source
+
+copy_taps_4, copy_taps_8 = vector.copy_taps_4, vector.copy_taps_8
+VECTOR_BYTES = vector.HOST.bytes
+SITES = vector.SITES
+
+# With fewer channels than this, taps are copied side by side, so that one reduction runs over taps and channels.
+FEW_CHANNELS = 8
+# A block of expanded sites stays in the second-level cache.
+EXPANDED_SITES, EXPANDED_BYTES = 96, 1 << 18
+NARROW = 4  # elements of the narrow blending tile
+MOST_AT_ONCE = 4  # sites that one pass of a blending tile adds
+
+
+@op
+def blend(x: Any, stencil: Any) -> Any:
+    r"""Blend sites by the shares of a stencil whose slots all have tap 0; its adjoint is `blend` on the transpose.
+
+    .. math:: y_{n,p,c} = \sum_u share(u)\; x_{n,\,source(p,u),\,c}
+
+    Parameters
+    ----------
+    x : ndarray (N, P_in, C)
+    stencil : Stencil
+        With one tap, and shares.
+
+    Returns
+    -------
+    ndarray (N, P_out, C)
+    """
+    y = np.zeros((len(x), stencil.sites_out, x.shape[2]), x.dtype)
+    padded = np.concatenate([x, np.zeros_like(x[:, :1])], axis=1)
+    for out, _, source, share in stencil.shared_slots():
+        y[:, out] += padded[:, source] * x.dtype.type(share)
+    return y
+
+
+# --- cpu -----------------------------------------------------------------------------------------------------
+
+
+@blend.on("cpu")
+def _blend_cpu(x: Any, stencil: Any) -> Any:
+    stencil.check_size(x.shape[2])
+    y = empty((len(x), stencil.sites_out, x.shape[2]), x.dtype)
+    blend_tasks(x, y, stencil.tables)
+    return y
+
+
+def blend_tile(lanes: int | None, vectors: int) -> Any:
+    """Return the intrinsic that blends the sites of every tap, a few vectors of channels at a time.
+
+    ``tile(source, runs, share, p0, n, taps, c0, row, r0, depth)`` computes, for p < n, t < taps and
+    k < vectors * lanes,
+
+        row[r0 + p * depth + t * channels + k] =
+            sum over runs[t] <= u < runs[t + 1] of share[u] * source row (u, p0 + p) [c0 + k]
+
+    n and taps are at least 1. None stands for the lanes of the host's vectors. The loop over taps stands in here
+    since a call with arrays for each tap would count references, which threads share.
+    """
+
+    @intrinsic
+    def tile(typing, source, runs, share, p0, n, taps, c0, row, r0, depth):
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            e = Emitter(context, builder, signature, args)
+            if lanes is not None:
+                e.lanes = lanes
+                e.vector = ir.VectorType(e.element, lanes)
+                e.zero = ir.Constant(e.vector, [0.0] * lanes)
+            x, x0, offset, step, _, _, _, channels, zero = e.fields(0)
+            n, taps, depth = args[4], args[5], args[9]
+            # the zeros are one row of all channels: c0 is added after the choice between row and zeros
+            x, offset, c0 = e.at(x, x0), e.at(offset, args[3]), args[6]
+            runs, share, row = e.data(1), e.data(2), e.at(e.data(7), args[8])
+            at = [v * e.lanes for v in range(vectors)]
+
+            def add(out: Any, first: Any, sites: int, fresh: bool) -> None:
+                """Emit a pass over n rows that adds `sites` slots from `first`."""
+                slots = [e.b.add(first, ir.Constant(I64, j)) for j in range(sites)]
+                weights = [e.broadcast(e.at(share, u)) for u in slots]
+                places = [e.at(offset, e.b.mul(step, u)) for u in slots]
+
+                def site(p: Any, _: list[Any]) -> list[Any]:
+                    to = e.at(out, e.b.mul(p, depth))
+                    sums = [e.zero if fresh else e.load(e.at(to, v)) for v in at]
+                    for place, weight in zip(places, weights, strict=True):
+                        values = e.at(e.row(x, e.index(e.at(place, p)), zero), c0)
+                        sums = [e.fma(weight, e.load(e.at(values, v)), s) for v, s in zip(at, sums, strict=True)]
+                    for v, total in zip(at, sums, strict=True):
+                        e.store(total, e.at(to, v))
+                    return []
+
+                e.repeat(n, [], site)
+
+            def choose(out: Any, first: Any, left: Any, fresh: bool) -> None:
+                """Emit a pass for however many slots are left, up to MOST_AT_ONCE."""
+                done = e.b.append_basic_block("done")
+                cases = {j: e.b.append_basic_block(f"sites{j}") for j in range(0 if fresh else 1, MOST_AT_ONCE + 1)}
+                branch = e.b.switch(left, cases[MOST_AT_ONCE])
+                for j, case in cases.items():
+                    if j < MOST_AT_ONCE:
+                        branch.add_case(ir.Constant(I64, j), case)
+                    e.b.position_at_end(case)
+                    add(out, first, j, fresh)
+                    e.b.branch(done)
+                e.b.position_at_end(done)
+
+            def tap(t: Any, _: list[Any]) -> list[Any]:
+                first, out = e.index(e.at(runs, t)), e.at(row, e.b.mul(t, channels))
+                count = e.b.sub(e.index(e.at(runs, t, 1)), first)
+                choose(out, first, count, fresh=True)
+
+                def further(i: Any, _: list[Any]) -> list[Any]:
+                    done = e.b.mul(e.b.add(i, ir.Constant(I64, 1)), ir.Constant(I64, MOST_AT_ONCE))
+                    choose(out, e.b.add(first, done), e.b.sub(count, done), fresh=False)
+                    return []
+
+                passes = e.b.sdiv(e.b.sub(count, ir.Constant(I64, 1)), ir.Constant(I64, MOST_AT_ONCE))
+                e.repeat(passes, [], further, always=False)
+                return []
+
+            e.repeat(taps, [], tap)
+            return context.get_dummy_value()
+
+        return VOID(source, runs, share, INT, INT, INT, INT, row, INT, INT), codegen
+
+    return tile
+
+
+blend_four, blend_two, blend_one = (blend_tile(None, vectors) for vectors in (4, 2, 1))
+blend_narrow = blend_tile(NARROW, 1)
+
+
+@kernel(inline=True)
+def block_sites(n, depth, itemsize):
+    """How many of n sites to expand at a time, in whole tiles."""
+    fit = EXPANDED_BYTES // (depth * itemsize) // SITES * SITES
+    return min(n, min(EXPANDED_SITES, max(SITES, fit)))
+
+
+@kernel(inline=True)
+def aligned(size, x):
+    """An array of at least `size` elements of the type of x, aligned to a vector: others cost two lines a store."""
+    room = np.empty(size + VECTOR_BYTES // x.itemsize, x.dtype)
+    past = room.ctypes.data % VECTOR_BYTES
+    return room[(VECTOR_BYTES - past) % VECTOR_BYTES // x.itemsize :]
+
+
+@kernel(inline=True)
+def spare_end(x):
+    """The last elements of a flat array, with room for a vector behind them; and where they start."""
+    limit = max(0, len(x) - FEW_CHANNELS)
+    spare = np.zeros(3 * FEW_CHANNELS, x.dtype)
+    for i in range(limit, len(x)):
+        spare[i - limit] = x[i]
+    return spare, limit
+
+
+class Shares(NamedTuple):
+    """What a task of blended taps needs: the share of each slot; slots runs[t] .. runs[t + 1] belong to tap t."""
+
+    share: Any
+    runs: Any
+
+
+@kernel(inline=True)
+def shares_of(tables, first, slots, taps, x):
+    """The shares of the slots of a task, in the type of x; empty where there are none."""
+    if len(tables.share) == 0:
+        return Shares(np.empty(0, x.dtype), np.empty(0, np.int32))
+    runs = np.zeros(taps + 1, np.int32)
+    for u in range(slots):
+        runs[tables.tap[first + u] + 1] += 1
+    for t in range(taps):
+        runs[t + 1] += runs[t]
+    return Shares(tables.share[first : first + slots].astype(x.dtype), runs)
+
+
+@kernel(inline=True)
+def expand(source, shares, p0, n, taps, depth, row, spare, limit):
+    """Put the taps of n sites from p0 side by side: row[p * depth + tap * channels + c], zero where no slot reads."""
+    channels = source.channels
+    if len(shares.share):
+        blend_taps(source, shares, p0, n, taps, depth, row, 0)
+        return
+    in_order = source.slots == taps
+    for u in range(source.slots):
+        in_order = in_order and source.tap[source.first + u] == u
+    if in_order and channels <= FEW_CHANNELS:
+        if channels <= 4:
+            copy_taps_4(source, p0, n, spare, limit, row, depth)
+        else:
+            copy_taps_8(source, p0, n, spare, limit, row, depth)
+        for p in range(n):
+            row[p * depth + taps * channels : (p + 1) * depth] = 0
+        return
+    for p in range(n):
+        out = row[p * depth : (p + 1) * depth]
+        out[:] = 0
+        for u in range(source.slots):
+            at = source.offset[u * source.step + p0 + p]
+            if at >= 0:
+                to = source.tap[source.first + u] * channels
+                values = source.array[source.start + at : source.start + at + channels]
+                for c in range(channels):
+                    out[to + c] += values[c]
+
+
+@kernel(inline=True)
+def blend_taps(source, shares, p0, n, taps, depth, row, r0):
+    """Blend every tap of n sites: row[r0 + p * depth + tap * channels + c].
+
+    The last vector may overlap the one before: the same sums twice.
+    """
+    channels, lanes = source.channels, VECTOR_BYTES // row.itemsize
+    share, runs, c = shares.share, shares.runs, 0
+    if channels < NARROW:
+        blend_few(source, share, runs, p0, n, taps, depth, row, r0)
+    elif channels < lanes:
+        while c < channels:
+            c = min(c, channels - NARROW)
+            blend_narrow(source, runs, share, p0, n, taps, c, row, r0 + c, depth)
+            c += NARROW
+    else:
+        while channels - c >= 4 * lanes:
+            blend_four(source, runs, share, p0, n, taps, c, row, r0 + c, depth)
+            c += 4 * lanes
+        if channels - c >= 2 * lanes:
+            blend_two(source, runs, share, p0, n, taps, c, row, r0 + c, depth)
+            c += 2 * lanes
+        while c < channels:
+            c = min(c, channels - lanes)
+            blend_one(source, runs, share, p0, n, taps, c, row, r0 + c, depth)
+            c += lanes
+    for p in range(n):
+        for i in range(r0 + p * depth + taps * channels, r0 + (p + 1) * depth):
+            row[i] = 0
+
+
+@kernel(inline=True)
+def blend_few(source, share, runs, p0, n, taps, depth, row, r0):
+    """Fewer channels than the narrowest tile."""
+    x, offset, channels = source.array, source.offset, source.channels
+    for t in range(taps):
+        for p in range(n):
+            to = r0 + p * depth + t * channels
+            for c in range(channels):
+                total = x.dtype.type(0)
+                for u in range(runs[t], runs[t + 1]):
+                    at = offset[u * source.step + p0 + p]
+                    if at >= 0:
+                        total += share[u] * x[source.start + at + c]
+                row[to + c] = total
+
+
+@kernel()
+def blend_tasks(x, y, tables):
+    """Blend to the outputs themselves, whose sites follow each other in a task of shares."""
+    samples, sites_in, channels = x.shape
+    xs, ys = x.reshape(-1), y.reshape(-1)
+    tasks = len(tables.task) - 1
+    zero = np.zeros(channels, x.dtype)
+    for q in prange(samples * tasks):
+        sample, a = q // tasks, q % tasks
+        offset, target = task_room(tables)
+        n, slots, first = spell_task(a, tables, channels, channels, offset, target)
+        shares = shares_of(tables, first, slots, 1, x)
+        source = Source(
+            xs,
+            sample * sites_in * channels,
+            offset.reshape(-1),
+            offset.shape[1],
+            tables.tap,
+            first,
+            slots,
+            channels,
+            zero,
+        )
+        y0 = sample * y.shape[1] * channels
+        p = 0
+        while p < n:
+            m = 1
+            while p + m < n and target[p + m] == target[p + m - 1] + channels:
+                m += 1
+            blend_taps(source, shares, p, m, 1, channels, ys, y0 + target[p])
+            p += m
