@@ -13,7 +13,7 @@ from spherecnn.stencils import latitude, layer_sizes, row_sizes
 from spherecnn.stencils.row_sizes import VGG16_FIELDS, taps
 
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "row_sizes.json").read_text())
-# Height, pixels of the tangent image, stride of each stage of VGG-16 (their rf.yaml, and section 1 of the paper's code).
+# Height, pixels of the tangent image, stride of each stage of VGG-16 (util/rf.py of the authors).
 CONFIGURATIONS = {
     "SphereH160Ks640": (160, 640, {}),
     "SphereH320Ks640": (320, 640, {"5": 2, "6": 2}),
@@ -155,7 +155,7 @@ def test_transposed_stencil_lists_every_use(shape, stride, poles):
         return sorted(found)
 
     assert uses(stencil, False) == uses(stencil.transposed, True)
-    written = np.concatenate([out for out, t, _ in stencil.transposed.slots() if True])
+    written = np.concatenate([out for out, t, _ in stencil.transposed.slots()])
     assert set(written.tolist()) == set(range(shape[0] * shape[1]))
     assert stencil.transposed.transposed is stencil
 

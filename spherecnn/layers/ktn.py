@@ -8,14 +8,13 @@ import numpy as np
 
 from spherecnn.grids import Equirect
 from spherecnn.layers.activation import Tanh
-from spherecnn.layers.base import Array, Backward, Layer, Param, Shape
+from spherecnn.layers.base import Array, Backward, Layer, Param, Shape, contiguous
 from spherecnn.layers.combine import Composite
-from spherecnn.layers.conv import Conv2d
 from spherecnn.layers.latitude import RowConv, Size
 from spherecnn.layers.linear import Linear
 from spherecnn.layers.registry import generator
 from spherecnn.layers.sites import mix_sites
-from spherecnn.stencils import pointwise
+from spherecnn.stencils import pointwise, window
 from spherecnn.stencils.tangent_rows import check_kernel, projection, tangent_size
 
 # The residual network reads so many pixels around the kernel, which its two 3x3 convolutions take off again.
@@ -213,8 +212,8 @@ class _Residual(Composite):
     def __init__(self, channels: int, rng: np.random.Generator):
         super().__init__()
         self.act = Tanh()
-        self.mix1, self.conv1 = Linear(channels, channels, rng=rng), _Shared(rng)
-        self.mix2, self.conv2 = Linear(channels, channels, rng=rng), _Shared(rng)
+        self.mix1, self.conv1 = Linear(channels, channels, rng=rng), _Shared()
+        self.mix2, self.conv2 = Linear(channels, channels, rng=rng), _Shared()
         for name, p in self.named_params().items():
             drawn = rng.normal(0, SPREAD, p.value.shape) if name.endswith("weight") else np.zeros(p.value.shape)
             p.value = drawn.astype(np.float32)
@@ -229,29 +228,26 @@ class _Residual(Composite):
 class _Shared(Layer):
     """One 3x3 filter and bias for all channels, without padding: (N, h, w, C) -> (N, h - 2, w - 2, C)."""
 
-    def __init__(self, rng: np.random.Generator):
+    def __init__(self) -> None:
         super().__init__()
-        self.conv = Conv2d(1, 1, 3, padding="valid", rng=rng)
+        self.weight, self.bias = Param(np.zeros((3, 3), np.float32)), Param(np.zeros(1, np.float32))
 
     def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
         (x,) = xs
-        n, _, _, c = x.shape
-        y, conv_backward = self.conv.forward(_channels_apart(x), train=train)
+        n, h, w, c = x.shape
+        repeated = Param(np.repeat(self.weight.value.reshape(9, 1, 1), c, axis=2))
+        offset = Param(np.repeat(self.bias.value, c))
+        y, sites_backward = mix_sites(x.reshape(n, h * w, c), repeated, offset, window((h, w), (3, 3)), groups=c)
 
         def backward(dy: Array, inputs: bool = True) -> Array | None:
-            dx = conv_backward(_channels_apart(dy), inputs)
-            return None if dx is None else _channels_together(dx, n, c)
+            dx = sites_backward(contiguous(dy).reshape(y.shape), inputs)
+            self.weight.add_grad(repeated.grad.sum(axis=(1, 2)))
+            self.bias.add_grad(offset.grad.sum(keepdims=True))
+            repeated.zero_grad(), offset.zero_grad()
+            return None if dx is None else dx.reshape(x.shape)
 
-        return _channels_together(y, n, c), backward
+        return y.reshape(n, h - 2, w - 2, c), backward
 
     def out_shape(self, *shapes: Shape) -> Shape:
         ((n, h, w, c),) = shapes
         return (n, h - 2, w - 2, c)
-
-
-def _channels_apart(x: Array) -> Array:
-    return np.ascontiguousarray(x.transpose(0, 3, 1, 2)).reshape(-1, *x.shape[1:3], 1)
-
-
-def _channels_together(x: Array, n: int, c: int) -> Array:
-    return np.ascontiguousarray(x.reshape(n, c, *x.shape[1:3]).transpose(0, 2, 3, 1))

@@ -17,8 +17,6 @@ from spherecnn.stencils import Stencil, latitude
 from spherecnn.stencils.tangent_rows import layer_sizes
 
 Size = tuple[int, int]
-# Kernels read channels in vectors of at most so many; with fewer they would lay all taps of all rows side by side.
-VECTOR_CHANNELS = 8
 
 
 def check_equirect(grid: object) -> Equirect:
@@ -85,7 +83,7 @@ class RowConv(Layer):
         """Convolve an input (N, H, W, C) with kernels (taps, in / groups, out)."""
         added = bias if bias is not None and bias.value.ndim == 2 and self.stencil.biases == 1 else None
         inside = bias if added is None else None
-        y, sites_backward = mix_rows(self.check_input(x), weight, inside, self.stencil, self.groups)
+        y, sites_backward = mix_sites(self.check_input(x), weight, inside, self.stencil, self.groups)
         out_shape = self.out_shape(x.shape)
         if added is not None:
             y += np.repeat(added.value[list(self.rows)], out_shape[2], axis=0)
@@ -230,46 +228,6 @@ class SphConv2d(RowConv):
 
     def extra_repr(self) -> str:
         return self.options_repr()
-
-
-def mix_rows(x: Array, weight: Param, bias: Param | None, stencil: Stencil, groups: int = 1) -> tuple[Array, Backward]:
-    """Convolve sites (N, P, C) as `mix_sites` does, channels filled up with zeros to whole vectors."""
-    reads, makes = weight.value.shape[1], weight.value.shape[2] // groups
-    more_in, more_out = -reads % VECTOR_CHANNELS, max(0, VECTOR_CHANNELS - makes)
-    alone = groups > 1 and reads == makes == 1
-    if alone or not (more_in or more_out):
-        return mix_sites(x, weight, bias, stencil, groups)
-    w = weight.value.reshape(stencil.taps, reads, groups, makes)
-    wide = Param(np.pad(w, ((0, 0), (0, more_in), (0, 0), (0, more_out))).reshape(stencil.taps, reads + more_in, -1))
-    offset = None if bias is None else Param(_fill(bias.value, groups, more_out))
-    y, wide_backward = mix_sites(_fill(x, groups, more_in), wide, offset, stencil, groups)
-
-    def backward(dy: Array, inputs: bool) -> Array | None:
-        dx = wide_backward(_fill(dy, groups, more_out), inputs)
-        weight.add_grad(wide.grad.reshape(stencil.taps, -1, groups, makes + more_out)[:, :reads, :, :makes])
-        wide.zero_grad()
-        if bias is not None and offset is not None:
-            bias.add_grad(_cut(offset.grad, groups, more_out))
-            offset.zero_grad()
-        return None if dx is None else _cut(dx, groups, more_in)
-
-    return _cut(y, groups, more_out), backward
-
-
-def _fill(x: Array, groups: int, more: int) -> Array:
-    """Add `more` channels of zeros to each group of the last axis."""
-    if not more:
-        return x
-    parts = x.reshape(*x.shape[:-1], groups, -1)
-    return np.pad(parts, [(0, 0)] * x.ndim + [(0, more)]).reshape(*x.shape[:-1], -1)
-
-
-def _cut(x: Array, groups: int, more: int) -> Array:
-    """Undo `_fill`."""
-    if not more:
-        return x
-    parts = x.reshape(*x.shape[:-1], groups, -1)[..., :-more]
-    return np.ascontiguousarray(parts).reshape(*x.shape[:-1], -1)
 
 
 def _span(values: Sequence[int]) -> str:
