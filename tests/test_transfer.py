@@ -349,7 +349,7 @@ def smooth():
 @pytest.fixture(scope="module")
 def planar(smooth):
     """A planar network whose normalisation has seen the panoramas."""
-    net = sc.models.classifier("planar", 1, 3, sc.grids.Equirect(16), width=4, rng=0)
+    net = sc.models.classifier("planar", 1, 3, sc.grids.Equirect(16), width=2, rng=0)
     for _ in range(30):
         net.forward(smooth, train=True)
     return net
