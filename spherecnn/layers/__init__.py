@@ -10,6 +10,7 @@ from spherecnn.layers.conv import CircularConv2d, Conv2d, CoordConv2d
 from spherecnn.layers.conv3d import Conv3d
 from spherecnn.layers.gate import Gate
 from spherecnn.layers.gated import GatedConv2d
+from spherecnn.layers.ktn import KTNConv2d
 from spherecnn.layers.latitude import SphConv2d
 from spherecnn.layers.linear import Linear
 from spherecnn.layers.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
@@ -46,6 +47,7 @@ __all__ = [
     "GlobalAvgPool",
     "GroupNorm",
     "InstanceNorm",
+    "KTNConv2d",
     "Layer",
     "LayerNorm",
     "LeakyReLU",

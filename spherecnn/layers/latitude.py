@@ -17,8 +17,6 @@ from spherecnn.stencils import Stencil, latitude
 from spherecnn.stencils.tangent_rows import layer_sizes
 
 Size = tuple[int, int]
-# Kernels read channels in vectors of at most so many; with fewer they would lay all taps of all rows side by side.
-VECTOR_CHANNELS = 8
 
 
 def check_equirect(grid: object) -> Equirect:
@@ -48,11 +46,6 @@ class RowConv(Layer):
         self.rows = tuple(p // self.tied for p in range(-(-grid.height // self.stride[0])))
 
     @property
-    def alone(self) -> bool:
-        """True when every channel is convolved apart, by a kernel that knows one row of biases."""
-        return self.groups == self.in_channels == self.out_channels > 1
-
-    @property
     def row_groups(self) -> int:
         """Number of row groups."""
         return self.rows[-1] + 1
@@ -61,10 +54,14 @@ class RowConv(Layer):
         """Input rows on which the kernels of a row group are centred."""
         return [p * self.stride[0] for p, g in enumerate(self.rows) if g == group]
 
-    def set_sizes(self, sizes: Sequence[Size]) -> None:
-        """Fix the kernel sizes of all row groups and build the stencil."""
+    def set_sizes(self, sizes: Sequence[Size], biases: bool) -> None:
+        """Fix the kernel sizes of all row groups and build the stencil, with `biases` one for each group.
+
+        Where every channel is convolved apart the stencil has one row of biases: its kernel knows no more.
+        """
+        alone = self.groups == self.in_channels == self.out_channels > 1
         self.sizes = [(int(kh), int(kw)) for kh, kw in sizes]
-        options = self.stride, self.grid.pole_rows, not self.alone
+        options = self.stride, self.grid.pole_rows, biases and not alone
         self.stencil = latitude(self.grid.shape, tuple(self.sizes), self.rows, *options)
         self.first_tap = np.cumsum([0] + [kh * kw for kh, kw in self.sizes])
 
@@ -84,10 +81,9 @@ class RowConv(Layer):
 
     def mix(self, x: Array, weight: Param, bias: Param | None) -> tuple[Array, Backward]:
         """Convolve an input (N, H, W, C) with kernels (taps, in / groups, out)."""
-        added = bias if self.alone else None
-        y, sites_backward = mix_rows(
-            self.check_input(x), weight, None if self.alone else bias, self.stencil, self.groups
-        )
+        added = bias if bias is not None and bias.value.ndim == 2 and self.stencil.biases == 1 else None
+        inside = bias if added is None else None
+        y, sites_backward = mix_sites(self.check_input(x), weight, inside, self.stencil, self.groups)
         out_shape = self.out_shape(x.shape)
         if added is not None:
             y += np.repeat(added.value[list(self.rows)], out_shape[2], axis=0)
@@ -199,7 +195,7 @@ class SphConv2d(RowConv):
     ):
         super().__init__(in_channels, out_channels, stride, groups, grid, tied)
         self.kernel_size = kernel_size
-        self.set_sizes(self._default_sizes() if sizes is None else self._given_sizes(sizes))
+        self.set_sizes(self._default_sizes() if sizes is None else self._given_sizes(sizes), biases=True)
         reads, rng = self.in_channels // self.groups, generator(rng)
         bound = np.array([1 / np.sqrt(kh * kw * reads) for kh, kw in self.sizes])
         taps = np.repeat(bound, np.diff(self.first_tap))[:, None, None]
@@ -232,46 +228,6 @@ class SphConv2d(RowConv):
 
     def extra_repr(self) -> str:
         return self.options_repr()
-
-
-def mix_rows(x: Array, weight: Param, bias: Param | None, stencil: Stencil, groups: int = 1) -> tuple[Array, Backward]:
-    """Convolve sites (N, P, C) as `mix_sites` does, channels filled up with zeros to whole vectors."""
-    reads, makes = weight.value.shape[1], weight.value.shape[2] // groups
-    more_in, more_out = -reads % VECTOR_CHANNELS, max(0, VECTOR_CHANNELS - makes)
-    alone = groups > 1 and reads == makes == 1
-    if alone or not (more_in or more_out):
-        return mix_sites(x, weight, bias, stencil, groups)
-    w = weight.value.reshape(stencil.taps, reads, groups, makes)
-    wide = Param(np.pad(w, ((0, 0), (0, more_in), (0, 0), (0, more_out))).reshape(stencil.taps, reads + more_in, -1))
-    offset = None if bias is None else Param(_fill(bias.value, groups, more_out))
-    y, wide_backward = mix_sites(_fill(x, groups, more_in), wide, offset, stencil, groups)
-
-    def backward(dy: Array, inputs: bool) -> Array | None:
-        dx = wide_backward(_fill(dy, groups, more_out), inputs)
-        weight.add_grad(wide.grad.reshape(stencil.taps, -1, groups, makes + more_out)[:, :reads, :, :makes])
-        wide.zero_grad()
-        if bias is not None and offset is not None:
-            bias.add_grad(_cut(offset.grad, groups, more_out))
-            offset.zero_grad()
-        return None if dx is None else _cut(dx, groups, more_in)
-
-    return _cut(y, groups, more_out), backward
-
-
-def _fill(x: Array, groups: int, more: int) -> Array:
-    """Add `more` channels of zeros to each group of the last axis."""
-    if not more:
-        return x
-    parts = x.reshape(*x.shape[:-1], groups, -1)
-    return np.pad(parts, [(0, 0)] * x.ndim + [(0, more)]).reshape(*x.shape[:-1], -1)
-
-
-def _cut(x: Array, groups: int, more: int) -> Array:
-    """Undo `_fill`."""
-    if not more:
-        return x
-    parts = x.reshape(*x.shape[:-1], groups, -1)[..., :-more]
-    return np.ascontiguousarray(parts).reshape(*x.shape[:-1], -1)
 
 
 def _span(values: Sequence[int]) -> str:

@@ -8,6 +8,7 @@ from spherecnn.errors import InputError
 from spherecnn.grids import Grid
 from spherecnn.layers.base import Layer
 from spherecnn.layers.conv import Conv2d
+from spherecnn.layers.ktn import KTNConv2d
 from spherecnn.layers.latitude import SphConv2d, check_equirect
 from spherecnn.layers.methods import EquirectMethod
 from spherecnn.layers.registry import register
@@ -16,7 +17,7 @@ from spherecnn.layers.registry import register
 class RowMethod(EquirectMethod):
     """Kernels for groups of rows; all that only moves pixels about is as in the method "sphere"."""
 
-    def __init__(self, name: str, summary: str, layer: type[SphConv2d]):
+    def __init__(self, name: str, summary: str, layer: type[SphConv2d] | type[KTNConv2d]):
         super().__init__(name, summary, Conv2d, "sphere")
         self.layer = layer
 
@@ -49,3 +50,4 @@ class RowMethod(EquirectMethod):
 
 
 register(RowMethod("sphconv", "a kernel of its own for every row (Su and Grauman 2017)", SphConv2d))
+register(RowMethod("ktn", "row kernels made from a planar one (KTN, Su and Grauman 2019)", KTNConv2d))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from spherecnn.errors import InputError, check_at_least
-from spherecnn.grids import Equirect
+from spherecnn.grids.equirect import Equirect
 from spherecnn.grids.resample import SNAP
+from spherecnn.stencils.tangent import tangent_directions, tangent_taps
 
 # Of the published rule: grow until so much is covered, or so many taps of a 3x3 kernel are reached.
 COVERAGE, MOST_TAPS = 0.95, 49
@@ -28,19 +27,15 @@ def check_kernel(kernel_size: int) -> int:
 
 def reach_degrees(grid: Equirect, kernel_size: int) -> float:
     """Angle from the centre of a planar kernel to its outer rows or columns."""
-    return kernel_size // 2 * max(360 / grid.width, 180 / _row_steps(grid))
+    return kernel_size // 2 * max(360 / grid.width, 180 / (grid.height - grid.pole_rows))
 
 
 def tangent_offsets(grid: Equirect, row: int, kernel_size: int) -> tuple[np.ndarray, np.ndarray]:
     r"""Rows and columns from a pixel of `row` to the taps of a planar kernel on its tangent plane.
 
-    Tap (i, j) stands at k = j - K // 2 pixels to the east and l = K // 2 - i to the north:
-
-    .. math:: x = \tan(k\,\Delta lon),\qquad y = \tan(l\,\Delta lat) / \cos(k\,\Delta lon)
-
-    and is carried to the sphere by the inverse gnomonic projection about the latitude of the row. A tap beyond a pole
-    has a row beyond the first or last one and the column of the meridian that leads there, so that offsets
-    stay small: it is the row it came from, half a turn away.
+    The taps are those of `tangent_taps`, carried to the sphere about the latitude of the row. A tap beyond a pole has
+    a row beyond the first or last one and the column of the meridian that leads there, so that offsets stay small:
+    it is the row it came from, half a turn away.
 
     Parameters
     ----------
@@ -71,21 +66,13 @@ def tangent_offsets(grid: Equirect, row: int, kernel_size: int) -> tuple[np.ndar
            [-1.91,  0.  ,  1.91]])
     """
     check_kernel(kernel_size)
-    if reach_degrees(grid, kernel_size) >= 90:
-        raise InputError(
-            f"a kernel of {kernel_size} on {grid!r} reaches {reach_degrees(grid, kernel_size):.0f} degrees; expected "
-            "less than 90, which is what a tangent plane shows: use a smaller kernel or a finer grid."
-        )
-    lat, step = grid.row_lat[row], np.arange(kernel_size) - kernel_size // 2
-    east = step[None, :] * (2 * np.pi / grid.width)
-    north = -step[:, None] * (np.pi / _row_steps(grid))
-    x, y = np.tan(east), np.tan(north) / np.cos(east)
-    ahead, up = math.cos(lat) - y * math.sin(lat), math.sin(lat) + y * math.cos(lat)
-    side = np.where(ahead < 0, -1.0, 1.0)
-    tap_lat = np.arctan2(up, side * np.hypot(x, ahead))
-    rows = (lat - tap_lat) * _row_steps(grid) / np.pi
-    columns = np.arctan2(side * x, np.abs(ahead)) * grid.width / (2 * np.pi)
-    return _snap(rows), _snap(columns)
+    lat, steps = grid.row_lat[row], grid.height - grid.pole_rows
+    x, y = tangent_taps(grid, (kernel_size, kernel_size))
+    ahead, east, up = tangent_directions(np.array([lat]), np.zeros(1), x, y)[0].reshape(kernel_size, kernel_size, 3).T
+    side = np.where(ahead < 0, -1.0, 1.0)  # beyond a pole the meridian goes on half a turn away
+    rows = (lat - np.arctan2(up, side * np.hypot(ahead, east))) * steps / np.pi
+    columns = np.arctan2(side * east, np.abs(ahead)) * grid.width / (2 * np.pi)
+    return _snap(rows).T, _snap(columns).T
 
 
 def tangent_size(grid: Equirect, row: int, kernel_size: int) -> tuple[int, int]:
@@ -194,11 +181,6 @@ def _grow(rows: np.ndarray, columns: np.ndarray, kernel_size: int, most_taps: in
             height += 2
         else:
             width += 2
-
-
-def _row_steps(grid: Equirect) -> int:
-    """Steps from row to row in half a turn."""
-    return grid.height - 1 if grid.pole_rows else grid.height
 
 
 def _snap(x: np.ndarray) -> np.ndarray:
