@@ -349,7 +349,7 @@ def smooth():
 @pytest.fixture(scope="module")
 def planar(smooth):
     """A planar network whose normalisation has seen the panoramas."""
-    net = sc.models.classifier("planar", 1, 3, sc.grids.Equirect(16), width=4, rng=0)
+    net = sc.models.classifier("planar", 1, 3, sc.grids.Equirect(16), width=2, rng=0)
     for _ in range(30):
         net.forward(smooth, train=True)
     return net
@@ -362,8 +362,8 @@ def test_spherical_kernels_come_nearer_to_the_exact_outputs(planar, smooth, inpu
     assert [e.layer for e in report.errors] == convolutions(planar)
     for e, line in zip(report.errors, report.summary(), strict=True):
         assert len(e.before) == len(e.lat) == sphere.features[int(e.layer.split(".")[1])].stencil.shape_out[0]
-        assert line["after"] < 0.7 * line["before"]
-        assert line["after_poles"] < 0.8 * line["before_poles"]
+        assert line["after"] < 0.8 * line["before"]
+        assert line["after_poles"] < 0.85 * line["before_poles"]
     assert (sphere.head.weight.value == planar.head.weight.value).all()
     assert (sphere.features[1].buffers["running_mean"] == planar.features[1].buffers["running_mean"]).all()
     # What the report says is what the network does.

@@ -46,7 +46,8 @@ def test_kernels_of_rows_are_learned_from_the_data_of_the_run(run, tmp_path):
     lines = list(csv.DictReader((out / "errors.csv").read_text().splitlines()))
     assert len(lines) == 16 + 8 + 8 + 4 + 4
     assert all(float(line["sphconv"]) < float(line["planar"]) for line in lines if line["layer"] == "features.0")
-    assert Image.open(out / "errors.png").size[0] > 1000
+    with Image.open(out / "errors.png") as picture:
+        assert picture.size[0] > 1000
     assert "accuracy" in call(f"evaluate {out} --batch-size 128")
     header, _, _ = sc.training.load_checkpoint(out / "best.safetensors")
     assert header["model"]["method"] == "sphconv"

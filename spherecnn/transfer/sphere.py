@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-import spherecnn.layers as _l
 from spherecnn.errors import InputError, check_array, check_at_least, check_choice
 from spherecnn.grids import Equirect
-from spherecnn.layers import Layer, Param, SphConv2d
+from spherecnn.layers import KTNConv2d, Layer, Param, SphConv2d
 from spherecnn.layers.base import Array
 from spherecnn.transfer.chain import chain_to, convolutions
 from spherecnn.transfer.copying import copy_state, rebuilt
@@ -19,7 +18,6 @@ from spherecnn.transfer.learn import apply, descend
 from spherecnn.transfer.report import LayerErrors, Report, rmse_rows, size_rows
 from spherecnn.transfer.rows import fit_rows, project_rows
 
-KTNConv2d: Any = getattr(_l, "KTNConv2d", ())
 COPIED = ("circular", "sphere", "tangent")
 LEARNED = ("sphconv", "ktn")
 INPUTS = ("own", "exact")
