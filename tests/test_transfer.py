@@ -374,6 +374,25 @@ def test_spherical_kernels_come_nearer_to_the_exact_outputs(planar, smooth, inpu
     assert (sc.transfer.rmse_rows(found, truth)[poles] < 0.5 * direct).all()
 
 
+def test_what_makes_the_kernels_is_trained_and_the_planar_kernels_stay(planar, smooth):
+    options = {"images": smooth[:10], "samples": 8, "seed": 1}
+    first, _ = sc.transfer.to_sphere(planar, "ktn", steps=1, **options)
+    sphere, report = sc.transfer.to_sphere(planar, "ktn", steps=80, **options)
+    for i in (0, 4, 7, 11, 14):
+        assert (sphere.features[i].weight.value == planar.features[i].weight.value).all()
+    assert not any(name.endswith((".weight", ".bias")) and ".residual." not in name for name in report.learned)
+    # Training begins from geometry, which alone beats the planar network on the panorama.
+    truth = sc.transfer.exact(planar, "features.0", smooth[:10])
+    poles = np.abs(sc.grids.Equirect(16).row_lat) > np.pi / 4
+    direct, start, end = (
+        sc.transfer.rmse_rows(net.features[0](smooth[:10]), truth)[poles].mean() for net in (planar, first, sphere)
+    )
+    assert end < 0.97 * start
+    assert start < 0.9 * direct
+    assert all(line["after"] < line["before"] for line in report.summary()[:4])
+    assert (first.features[4].residual.mix1.weight.value != sphere.features[4].residual.mix1.weight.value).any()
+
+
 def test_fine_tuning_lowers_the_error_of_the_last_layer(planar, smooth):
     options = {"images": smooth, "inputs": "exact", "samples": 8, "ridge": 1.0}
     first, second = (
