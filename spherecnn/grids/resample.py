@@ -138,7 +138,7 @@ def resample(values: np.ndarray, source: Source, target: Target, method: str = "
                 f"the grids are {source!r} and {target!r}; expected two Equirect for method 'area': "
                 "use 'bilinear', or 'supersample' to a coarser target."
             )
-        result = _area(images, source, target)
+        result = _area(images.reshape(-1, *source.shape, images.shape[-1]), source, target)
     elif method == "supersample":
         result = _supersample(images, source, target)
     else:
