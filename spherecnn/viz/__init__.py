@@ -7,6 +7,7 @@ from spherecnn.viz.equirect import panel
 from spherecnn.viz.figure import save
 from spherecnn.viz.globe import globe, render_globe
 from spherecnn.viz.labels import colour_labels, error_map, label_map, overlay, palette, value_map
+from spherecnn.viz.latitude import latitude_curves
 
 __all__ = [
     "colour_labels",
@@ -17,6 +18,7 @@ __all__ = [
     "error_map",
     "globe",
     "label_map",
+    "latitude_curves",
     "overlay",
     "palette",
     "panel",
