@@ -152,9 +152,9 @@ def test_what_makes_the_kernels_is_trained_and_the_planar_kernels_stay(planar, s
 
 
 def test_fine_tuning_lowers_the_error_of_the_last_layer(planar, smooth):
-    options = {"images": smooth[:10], "samples": 8, "ridge": 1.0}
+    options = {"images": smooth, "inputs": "exact", "samples": 8, "ridge": 1.0}
     first, second = (
-        sc.transfer.to_sphere(planar, "sphconv", finetune_steps=steps, **options)[1].summary()[-1] for steps in (0, 20)
+        sc.transfer.to_sphere(planar, "sphconv", finetune_steps=steps, **options)[1].summary()[-1] for steps in (0, 30)
     )
     assert second["after"] < first["after"]
 
