@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spherecnn import models
 from spherecnn.errors import InputError
 from spherecnn.grids import Equirect
 from spherecnn.layers import Conv2d, SphConv2d, method
@@ -207,6 +208,12 @@ def test_initial_weights_follow_the_fan_in_of_each_row_group():
     layer.kernel(3)[...] = 7
     assert (layer.weight.value == 7).any(axis=(1, 2)).sum() == layer.sizes[3][0] * layer.sizes[3][1]
     assert "16 row groups, kernels of 3 to 5 x 3 to 11" in repr(layer)
+
+
+def test_networks_draw_he_normal_weights_for_each_row():
+    block = models.ConvNormAct("sphconv", 16, 64, Equirect(16), rng=0)
+    for g, (kh, kw) in enumerate(block.conv.sizes):
+        assert block.conv.kernel(g).std() == pytest.approx(np.sqrt(2 / (kh * kw * 16)), rel=0.05)
 
 
 def test_tied_rows_take_the_largest_of_their_sizes():

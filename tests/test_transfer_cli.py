@@ -1,6 +1,7 @@
 """`spherecnn transfer` from a planar run, and from torch's weights, to each method."""
 
 import csv
+import re
 
 import numpy as np
 import pytest
@@ -52,6 +53,15 @@ def test_kernels_of_rows_are_learned_from_the_data_of_the_run(run, tmp_path):
     header, _, _ = sc.training.load_checkpoint(out / "best.safetensors")
     assert header["model"]["method"] == "sphconv"
     assert header["transfer"]["from"] == str((run / "best.safetensors").resolve())
+
+
+def test_what_makes_kernels_is_learned(run, tmp_path):
+    out = tmp_path / "ktn"
+    options = "--pictures 6 --samples 4 --steps 4 --finetune 2"
+    said = call(f"transfer --weights {run}/best.safetensors --to ktn --data digits {options} --out {out}")
+    assert "classifier, ktn on Equirect(16, 32)" in said
+    assert re.search(r"learned \d+ from 5 panoramas", said)
+    assert "accuracy" in call(f"evaluate {out} --batch-size 128")
 
 
 def test_errors_on_a_folder_of_pictures_of_another_height(run, tmp_path):
@@ -114,6 +124,7 @@ def test_weights_of_torch(run, tmp_path):
     [
         ("--weights nowhere.safetensors --to circular", "is not a file"),
         ("--weights RUN/config.toml --to circular", "is not safetensors"),
+        ("--weights RUN/best.safetensors --to circular --out RUN", "expected another folder"),
         ("--weights RUN/best.safetensors --to coord", "'coord' is not one of"),
         ("--weights RUN/best.safetensors --to circular --model RUN/config.toml", "leave them out"),
         ("--weights RUN/best.safetensors --to sphconv --data nowhere", "folder of panoramas: check the path"),

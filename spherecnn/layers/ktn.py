@@ -243,7 +243,8 @@ class _Shared(Layer):
             dx = sites_backward(contiguous(dy).reshape(y.shape), inputs)
             self.weight.add_grad(repeated.grad.sum(axis=(1, 2)))
             self.bias.add_grad(offset.grad.sum(keepdims=True))
-            repeated.zero_grad(), offset.zero_grad()
+            repeated.zero_grad()
+            offset.zero_grad()
             return None if dx is None else dx.reshape(x.shape)
 
         return y.reshape(n, h - 2, w - 2, c), backward

@@ -196,13 +196,18 @@ class SphConv2d(RowConv):
         super().__init__(in_channels, out_channels, stride, groups, grid, tied)
         self.kernel_size = kernel_size
         self.set_sizes(self._default_sizes() if sizes is None else self._given_sizes(sizes), biases=True)
-        reads, rng = self.in_channels // self.groups, generator(rng)
-        bound = np.array([1 / np.sqrt(kh * kw * reads) for kh, kw in self.sizes])
-        taps = np.repeat(bound, np.diff(self.first_tap))[:, None, None]
-        weight = taps * rng.uniform(-1, 1, (len(taps), reads, self.out_channels))
-        self.weight = Param(weight.astype(np.float32))
-        spread = bound[:, None] * rng.uniform(-1, 1, (self.row_groups, self.out_channels)) if bias else None
-        self.bias = None if spread is None else Param(spread.astype(np.float32))
+        rng, bounds = generator(rng), 1 / np.sqrt(self.fan_in)
+        weight = bounds * rng.uniform(-1, 1, (self.stencil.taps, in_channels // groups, out_channels))
+        self.weight, self.bias = Param(weight.astype(np.float32)), None
+        if bias:
+            offsets = bounds[self.first_tap[:-1], 0] * rng.uniform(-1, 1, (self.row_groups, out_channels))
+            self.bias = Param(offsets.astype(np.float32))
+
+    @property
+    def fan_in(self) -> Array:
+        """Numbers that each output reads, for the row group of each tap: (taps, 1, 1)."""
+        taps = np.diff(self.first_tap)
+        return np.repeat(taps, taps)[:, None, None] * (self.in_channels // self.groups)
 
     def _default_sizes(self) -> list[Size]:
         every = np.array(layer_sizes(self.grid, self.kernel_size))

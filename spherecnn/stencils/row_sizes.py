@@ -100,7 +100,7 @@ def row_sizes(
 
     Notes
     -----
-    Source: Su and Grauman, Learning Spherical Convolution for Fast Features from 360° Imagery, NIPS 2017, section 3.2.
+    Source: Su and Grauman, Learning Spherical Convolution for Fast Features from 360° Imagery, NIPS 2017, section 3.
     Where a kernel reaches over a pole, what it covers beyond stands half a turn away, at both ends of its rows of
     pixels: it then counts as wide enough. This is the published rule, and why the last rows have narrow kernels.
 

@@ -51,7 +51,7 @@ def tangent_offsets(grid: Equirect, row: int, kernel_size: int) -> tuple[np.ndar
 
     Notes
     -----
-    Source: Coors et al., SphereNet, ECCV 2018, section 3.1; Su and Grauman, NIPS 2017, section 3.2.
+    Source: Coors et al., SphereNet, ECCV 2018, section 3; Su and Grauman, NIPS 2017, section 3.
 
     Examples
     --------
@@ -110,7 +110,7 @@ def projection(grid: Equirect, row: int, kernel_size: int, size: tuple[int, int]
 
     Notes
     -----
-    Source: Su and Grauman, Kernel Transformer Networks for Compact Spherical Convolution, CVPR 2019, section 3.2.
+    Source: Su and Grauman, Kernel Transformer Networks for Compact Spherical Convolution, CVPR 2019, section 3.
 
     Examples
     --------
@@ -148,7 +148,7 @@ def layer_sizes(grid: Equirect, kernel_size: int = 3, most_taps: int | None = No
 
     Notes
     -----
-    Source: Su and Grauman, NIPS 2017, section 3.2, for a layer on its own. Here rows beyond a pole stay apart from
+    Source: Su and Grauman, NIPS 2017, section 3, for a layer on its own. Here rows beyond a pole stay apart from
     those before it while the window grows; in `row_sizes` they do not, as published, and the last rows stay narrow.
 
     Examples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -177,10 +178,12 @@ def _solve(layer: Any, group: int, part: int, taps: slice, sums: _Sums, ridge: f
     right = sums.xt - sums.xx @ start
     matrix = sums.xx + damping * np.eye(size)
     try:
-        found = start + scipy.linalg.solve(matrix, right, assume_a="pos")
-    except scipy.linalg.LinAlgError:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", scipy.linalg.LinAlgWarning)
+            found = start + scipy.linalg.solve(matrix, right, assume_a="pos")
+    except (scipy.linalg.LinAlgError, scipy.linalg.LinAlgWarning):
         # Inputs that are zero or repeat each other: of all solutions the one nearest to the start.
-        found = start + scipy.linalg.lstsq(matrix, right)[0]
+        found = start + scipy.linalg.lstsq(matrix, right, lapack_driver="gelsy")[0]
     layer.weight.value[taps, :, own] = found.reshape(before.shape)
     if layer.bias is not None:
         layer.bias.value[group, own] = (sums.t - sums.x @ found) / sums.count
