@@ -61,7 +61,7 @@ class Settings:
         return np.arange(0, 90, self.step)
 
 
-QUICK = Settings(height=32, width=8, depth=4, epochs=8, panoramas=16, shown=6, pictures=20, step=15, steps=20)
+QUICK = Settings(height=32, width=4, depth=4, epochs=8, panoramas=16, shown=6, pictures=20, step=15, steps=20)
 
 # --- pictures, and panoramas with pictures on them --------------------------------------------------------------
 

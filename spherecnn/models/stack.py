@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class Stack(Composite):
         }
         channels = [in_channels] + [width] * (depth - 1) + [out_channels]
         steps: list[Any] = []
-        for inner, outer in zip(channels[:-1], channels[1:], strict=True):
+        for inner, outer in pairwise(channels):
             steps += [kind.conv(inner, outer, grid, rng=rng), ReLU()]
         self.features = Sequential(*steps[:-1])
 
