@@ -188,14 +188,15 @@ def report(out: Path) -> str:
         latitudes += [(*about, *row.values()) for row in read(path)]
     for name, header, rows in (("results", RESULTS, results), ("latitudes", LATITUDES, latitudes)):
         write_atomic(out / f"{name}.csv", table_csv([header, *rows], "# " + command_line()))
-    text = markdown([dict(zip(RESULTS, row, strict=True)) for row in results])
+    rows = read(out / "results.csv")
+    text = markdown(rows)
     write_atomic(out / "results.md", text.encode())
-    drawing = figure(read(out / "results.csv"), read(out / "latitudes.csv"), PUBLISHED)
+    drawing = figure(rows, read(out / "latitudes.csv"), PUBLISHED)
     sc.viz.save(drawing, out / "omnimnist.png", dpi=100)
     return text
 
 
-def markdown(rows: list[dict[str, Any]]) -> str:
+def markdown(rows: list[dict[str, str]]) -> str:
     """The table, a line for each network: the last epoch, the range over the seeds, and what is published."""
     header = ["method", "kernel", "parameters", "digits", "epochs", "rate", "seeds", "training error %", "test error %"]
     header.append("seconds an epoch")
@@ -205,10 +206,10 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         found = [row for row in last if tuple(row[name] for name in RUN[:-1]) == key]
         method, kernel, parameters, digits, lr, schedule, epochs = key
         columns = (("train error %", 2), ("test error %", 2), ("seconds", 0))
-        spans = [span([row[name] for row in found], places) for name, places in columns]
-        rate = f"{lr:g}" + (", cosine" if schedule == "cosine" else "")
-        cells = [method, f"{kernel}x{kernel}", f"{parameters:,}", f"{digits:,}", epochs, rate, len(found), *spans]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
+        spans = [span([float(row[name]) for row in found], places) for name, places in columns]
+        rate = lr + (", cosine" if schedule == "cosine" else "")
+        sizes = [f"{kernel}x{kernel}", f"{int(parameters):,}", f"{int(digits):,}"]
+        lines.append(f"| {' | '.join([method, *sizes, epochs, rate, str(len(found)), *spans])} |")
     lines += [
         f"| {method}, published | 5x5 | 196,106 | 60,000 | 100 | 0.0001 | - | - | {error} | - |"
         for method, error in PUBLISHED.items()
