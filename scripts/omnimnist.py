@@ -124,7 +124,7 @@ def main(
                     method, kernel, count, lr or chosen["lr"], chosen["schedule"], epochs or chosen["epochs"], own
                 )
                 click.echo(f"{run.name}: {execute(run, train, test, out / run.name)}")
-    text = report(out)
+    text = report(out, test)
     click.echo(
         f"\n{text}\nWrote {out}: results.csv, latitudes.csv, results.md, omnimnist.png and a folder for each run."
     )
@@ -163,17 +163,31 @@ def values(run: Run, parameters: int) -> tuple[Any, ...]:
     return (run.method, run.kernel, parameters, run.digits, run.lr, run.schedule, run.epochs, run.seed)
 
 
+def latitude(test: Any) -> np.ndarray:
+    """Latitude of the centre of each digit, degrees."""
+    return np.degrees(np.arcsin(np.clip(test.rotations.apply([1.0, 0.0, 0.0])[:, 2], -1, 1)))
+
+
+def examples(test: Any) -> list[tuple[np.ndarray, str]]:
+    """Pictures and titles of the first digits, one of each class, that lie near some latitudes."""
+    lat, found = latitude(test), []
+    for label, wanted in enumerate((80, 60, 40, 20, 0, -30, -55, -80)):
+        near = np.flatnonzero((test.labels == label) & (np.abs(lat - wanted) < 5) & ~test.mirrored)
+        for i in near[:1]:
+            side = f"{abs(lat[i]):.0f}° {'north' if lat[i] > 0 else 'south'}"
+            found.append((test.batch(np.array([i]))[0][0, :, :, 0], f"{test.classes[label]} at {side}"))
+    return found
+
+
 def bands(predicted: np.ndarray, test: Any) -> Iterator[tuple[Any, ...]]:
     """Yield (from, to, digits, error in percent) for bands of the latitude of a digit's centre, both hemispheres."""
-    height = test.rotations.apply([1.0, 0.0, 0.0])[:, 2]
-    lat = np.degrees(np.arcsin(np.clip(np.abs(height), 0, 1)))
-    wrong = predicted != test.labels
+    lat, wrong = np.abs(latitude(test)), predicted != test.labels
     for low, high in pairwise(BANDS):
         within = (lat >= low) & (lat < high)
         yield low, high, int(within.sum()), round(100 * float(wrong[within].mean()), 3)
 
 
-def report(out: Path) -> str:
+def report(out: Path, test: Any) -> str:
     """Write results.csv, latitudes.csv, results.md and the picture from all runs of a folder; return the table."""
     from omnimnist_figure import figure  # beside this file
 
@@ -191,7 +205,7 @@ def report(out: Path) -> str:
     rows = read(out / "results.csv")
     text = markdown(rows)
     write_atomic(out / "results.md", text.encode())
-    drawing = figure(rows, read(out / "latitudes.csv"), PUBLISHED)
+    drawing = figure(rows, read(out / "latitudes.csv"), PUBLISHED, examples(test))
     sc.viz.save(drawing, out / "omnimnist.png", dpi=100)
     return text
 

@@ -1,4 +1,4 @@
-"""The picture of scripts/omnimnist.py: test error over epochs, and over the latitude of a digit."""
+"""The picture of scripts/omnimnist.py: digits, test error over epochs, and over the latitude of a digit."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 COLOURS = {"planar": "#d1495b", "circular": "#edae49", "sphere": "#66a182", "coord": "#8d6a9f", "tangent": "#00798c"}
-STYLES = {"3": "-", "5": (0, (4, 1.5))}
+STYLES = {"3": "-", "5": ":"}
 
 
-def figure(results: list[dict[str, str]], latitudes: list[dict[str, str]], published: dict[str, float]) -> Figure:
-    """Draw the mean over the seeds of each network as a line, with the range over them as a band.
+def figure(
+    results: list[dict[str, str]],
+    latitudes: list[dict[str, str]],
+    published: dict[str, float],
+    examples: list[tuple[np.ndarray, str]],
+) -> Figure:
+    """Draw some digits, and the mean over the seeds of each network as a line, with the range over them as a band.
 
     Parameters
     ----------
@@ -22,13 +27,22 @@ def figure(results: list[dict[str, str]], latitudes: list[dict[str, str]], publi
         Rows of latitudes.csv.
     published : dict
         Method to the published error in percent.
+    examples : list of (ndarray (H, W), str)
+        Pictures and titles.
     """
-    drawing = Figure(figsize=(11, 4.6), layout="constrained")
-    left, right = drawing.subplots(1, 2)
+    drawing = Figure(figsize=(12, 6.4), layout="constrained")
+    above, below = drawing.subfigures(2, 1, height_ratios=[1, 2.6])
+    for axes, (picture, title) in zip(
+        above.subplots(1, max(len(examples), 1), squeeze=False)[0], examples, strict=False
+    ):
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axes.set_title(title, fontsize=9)
+        axes.set(xticks=[], yticks=[])
+    left, right = below.subplots(1, 2)
     lines(left, results, lambda row: int(row["epoch"]))
     lines(right, latitudes, lambda row: (float(row["from"]) + float(row["to"])) / 2)
     for method, error in published.items():
-        left.axhline(error, color=COLOURS[method], lw=1.2, ls=":")
+        left.axhline(error, color=COLOURS[method], lw=1.2, ls="--")
         left.annotate(
             f"{method}, published, 5x5, 100 epochs: {error} %",
             (0.99, error),
