@@ -23,6 +23,7 @@ from spherecnn.layers.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from spherecnn.layers.resize import Downsample, Upsample
 from spherecnn.layers.shape import Broadcast, Flatten, Unflatten
+from spherecnn.layers.tangent import TangentAvgPool2d, TangentConv2d, TangentMaxPool2d
 from spherecnn.layers.transpose import CircularConvTranspose2d, ConvTranspose2d
 from spherecnn.layers.unpool import MaxUnpool2d
 
@@ -137,6 +138,27 @@ CASES = [
     Case("circular_depthwise", lambda rng: CircularConv2d(3, 3, 3, 2, groups=3, rng=rng), ((2, 4, 6, 3),)),
     Case("coord", lambda rng: CoordConv2d(3, 4, 3, rng=rng), ((2, 4, 6, 3),)),
     Case("coord_with_r", lambda rng: CoordConv2d(3, 4, 3, 2, with_r=True, rng=rng), ((2, 4, 6, 3),)),
+    Case("tangent", lambda rng: TangentConv2d(3, 5, grid=Equirect(6), rng=rng), ((2, 6, 12, 3),)),
+    Case(
+        "tangent_strided",
+        lambda rng: TangentConv2d(20, 17, (5, 3), (2, 3), bias=False, grid=Equirect(9, 11), rng=rng),
+        ((2, 9, 11, 20),),
+    ),
+    Case(
+        "tangent_dilated",
+        lambda rng: TangentConv2d(6, 4, 3, dilation=2, groups=2, grid=Equirect(10), spacing="equiconv", rng=rng),
+        ((2, 10, 20, 6),),
+    ),
+    Case(
+        "tangent_poles",
+        lambda rng: TangentConv2d(37, 18, grid=Equirect(5, 8, pole_rows=True), rng=rng),
+        ((2, 5, 8, 37),),
+    ),
+    Case(
+        "tangent_depthwise", lambda rng: TangentConv2d(18, 18, groups=18, grid=Equirect(6), rng=rng), ((2, 6, 12, 18),)
+    ),
+    Case("tangent_max_pool", lambda rng: TangentMaxPool2d(3, 2, grid=Equirect(6)), ((2, 6, 12, 5),)),
+    Case("tangent_avg_pool", lambda rng: TangentAvgPool2d((3, 5), 1, grid=Equirect(6)), ((2, 6, 12, 70),)),
     Case("conv3d", lambda rng: Conv3d(3, 5, 3, padding_mode="circular", rng=rng), ((2, 3, 4, 6, 3),)),
     Case("conv3d_sphere", lambda rng: Conv3d(9, 16, 3, (1, 2, 2), padding_mode="sphere", rng=rng), ((2, 3, 4, 6, 9),)),
     Case("conv3d_depthwise", lambda rng: Conv3d(18, 18, (2, 3, 1), groups=18, rng=rng), ((2, 3, 4, 6, 18),)),

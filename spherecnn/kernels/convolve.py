@@ -53,7 +53,7 @@ def convolve(
     kept : KeptWeights, optional
         Of a layer that does not learn.
     """
-    if _each_alone(w, groups):
+    if _each_alone(w, groups, stencil):
         return depthwise(x, w[:, 0], b, stencil)
     cut = None if exact else _cut(tiles, stencil, w, groups)
     if cut is not None and kept is not None and device_of(x) == "cpu":
@@ -66,7 +66,7 @@ def convolve(
 
 def convolve_dx(dy: Any, w: Any, stencil: Any, groups: int = 1, exact: bool = False) -> Any:
     """Return `gather_gemm_dx` of the same arguments, by the fastest kernel."""
-    if _each_alone(w, groups):
+    if _each_alone(w, groups, stencil):
         return depthwise(dy, w[:, 0], None, stencil.transposed)
     cut = None if exact else _cut(adjoint_tiles, stencil, w, groups)
     if cut is None:
@@ -84,7 +84,7 @@ def convolve_dx(dy: Any, w: Any, stencil: Any, groups: int = 1, exact: bool = Fa
 
 def convolve_dw(x: Any, dy: Any, stencil: Any, w: Any, groups: int = 1, exact: bool = False) -> tuple[Any, Any]:
     """Return `gather_gemm_dw` of the same arguments, by the fastest kernel; only the shape of `w` counts."""
-    if _each_alone(w, groups):
+    if _each_alone(w, groups, stencil):
         dw, db = depthwise_dw(x, dy, stencil)
         return dw[:, None], db
     repaid = len(x) * stencil.sites_out >= SITES_A_CHANNEL * max(w.shape[1:])
@@ -96,9 +96,10 @@ def convolve_dw(x: Any, dy: Any, stencil: Any, w: Any, groups: int = 1, exact: b
     return _part(dw, w.shape, groups, joined), db
 
 
-def _each_alone(w: Any, groups: int) -> bool:
-    """True when every channel has a kernel of its own."""
-    return groups > 1 and w.shape[1] == 1 and groups == w.shape[2]
+def _each_alone(w: Any, groups: int, stencil: Any) -> bool:
+    """True when every channel has a kernel of its own, of taps that read one site."""
+    plain = not stencil.blends and stencil.biases == 1
+    return plain and groups > 1 and w.shape[1] == 1 and groups == w.shape[2]
 
 
 def _cut(cutter: Any, stencil: Any, w: Any, groups: int) -> Any:

@@ -8,13 +8,13 @@ import numpy as np
 from numba import prange
 
 from spherecnn.kernels import vector
+from spherecnn.kernels.expand import FEW_CHANNELS, block_sites, expand, shares_of, spare_end
 from spherecnn.kernels.jit import kernel
 from spherecnn.kernels.memory import empty, zeros
 from spherecnn.kernels.op import op
 from spherecnn.kernels.tasks import spell_task, task_room
 from spherecnn.kernels.vector import Rows, Source, Weights
 
-copy_taps_4, copy_taps_8 = vector.copy_taps_4, vector.copy_taps_8
 mix_wide, mix_pair, mix_single = (
     vector.mix_tile(*vector.WIDE),
     vector.mix_tile(*vector.PAIR),
@@ -29,9 +29,6 @@ OUTER_VECTORS, OUTER_CHANNELS = vector.OUTER
 SITES = vector.SITES
 VECTOR_BYTES = vector.HOST.bytes
 
-# With fewer channels than this, taps are copied side by side, so that one reduction runs over taps and channels.
-FEW_CHANNELS = 8
-EXPANDED_SITES = 96
 # The weight gradient is summed in parts, whose number does not depend on the threads, and the parts in order.
 PARTS, PART_SITES = 16, 512
 
@@ -40,13 +37,13 @@ PARTS, PART_SITES = 16, 512
 def gather_gemm(x: Any, w: Any, b: Any, stencil: Any, groups: int = 1) -> Any:
     r"""Convolve: gather the sites of each tap, mix their channels.
 
-    .. math:: y_{n,p,k} = b_k + \sum_{u} \sum_c x_{n,\,source(p,u),\,c}\; w_{tap(u),\,c,\,k}
+    .. math:: y_{n,p,k} = b_{bias(p),\,k} + \sum_{u} share(u) \sum_c x_{n,\,source(p,u),\,c}\; w_{tap(u),\,c,\,k}
 
     Parameters
     ----------
     x : ndarray (N, P_in, C)
     w : ndarray (taps, C / groups, K)
-    b : ndarray (K,) or None
+    b : ndarray (K,), or (biases, K) for a stencil with several rows of biases, or None
     stencil : Stencil
     groups : int
         Output channel k reads the input channels of group k // (K / groups) only.
@@ -57,18 +54,18 @@ def gather_gemm(x: Any, w: Any, b: Any, stencil: Any, groups: int = 1) -> Any:
     """
     y = np.zeros((len(x), stencil.sites_out, w.shape[2]), x.dtype)
     padded = np.concatenate([x, np.zeros_like(x[:, :1])], axis=1)  # source -1 is the last row: zeros
-    for out, tap, source in stencil.slots():
-        inputs = np.split(padded[:, source], groups, axis=2)
+    for out, tap, source, share in stencil.shared_slots():
+        inputs = np.split(padded[:, source] * x.dtype.type(share), groups, axis=2)
         weights = np.split(w[tap], groups, axis=1)
         y[:, out] += np.concatenate([i @ j for i, j in zip(inputs, weights, strict=True)], axis=2)
-    return y if b is None else y + b
+    return y if b is None else y + b.reshape(stencil.biases, -1)[stencil.bias_rows()]
 
 
 @op
 def gather_gemm_dx(dy: Any, w: Any, stencil: Any, groups: int = 1) -> Any:
     r"""Data gradient of `gather_gemm`: the same kernel on the transposed stencil, with transposed weights.
 
-    .. math:: dx_{n,q,c} = \sum_{(p,u):\,source(p,u)=q}\ \sum_k dy_{n,p,k}\; w_{tap(u),\,c,\,k}
+    .. math:: dx_{n,q,c} = \sum_{(p,u):\,source(p,u)=q} share(u) \sum_k dy_{n,p,k}\; w_{tap(u),\,c,\,k}
 
     Parameters
     ----------
@@ -91,8 +88,8 @@ def gather_gemm_dw(x: Any, dy: Any, stencil: Any, groups: int = 1) -> Any:
     r"""Weight and bias gradient of `gather_gemm`.
 
     .. math::
-        dw_{t,c,k} = \sum_n \sum_{(p,u):\,tap(u)=t} x_{n,\,source(p,u),\,c}\; dy_{n,p,k},\qquad
-        db_k = \sum_{n,p} dy_{n,p,k}
+        dw_{t,c,k} = \sum_n \sum_{(p,u):\,tap(u)=t} share(u)\, x_{n,\,source(p,u),\,c}\; dy_{n,p,k},\qquad
+        db_{r,k} = \sum_n \sum_{p:\,bias(p)=r} dy_{n,p,k}
 
     Parameters
     ----------
@@ -104,17 +101,19 @@ def gather_gemm_dw(x: Any, dy: Any, stencil: Any, groups: int = 1) -> Any:
     Returns
     -------
     dw : ndarray (taps, C / groups, K)
-    db : ndarray (K,)
+    db : ndarray (K,), or (biases, K)
     """
     dw = np.zeros((stencil.taps, x.shape[2] // groups, dy.shape[2]), x.dtype)
     padded = np.concatenate([x, np.zeros_like(x[:, :1])], axis=1)
-    for out, tap, source in stencil.slots():
-        inputs = np.split(padded[:, source], groups, axis=2)
+    for out, tap, source, share in stencil.shared_slots():
+        inputs = np.split(padded[:, source] * x.dtype.type(share), groups, axis=2)
         gradients = np.split(dy[:, out], groups, axis=2)
         dw[tap] += np.concatenate(
             [np.tensordot(i, g, ((0, 1), (0, 1))) for i, g in zip(inputs, gradients, strict=True)], axis=1
         )
-    return dw, dy.sum((0, 1))
+    db = np.zeros((stencil.biases, dy.shape[2]), dy.dtype)
+    np.add.at(db, stencil.bias_rows(), dy.sum(0))
+    return dw, db if stencil.biases > 1 else db[0]
 
 
 # --- cpu -----------------------------------------------------------------------------------------------------
@@ -138,9 +137,10 @@ def _mix_sites(x: Any, w: Any, b: Any, stencil: Any, groups: int, adjoint: bool)
     stencil.check_size(max(channels, makes * groups))
     packed = empty((groups * padded * taps * reads,), x.dtype)
     pack(w, packed, groups, reads, makes, padded, adjoint)
-    bias = zeros((groups, padded), x.dtype)
+    biases = 1 if b is None else stencil.biases
+    bias = zeros((biases, groups, padded), x.dtype)
     if b is not None:
-        bias[:, :makes] = b.reshape(groups, makes)
+        bias[..., :makes] = b.reshape(biases, groups, makes)
     y = empty((samples, stencil.sites_out, makes * groups), x.dtype)
     mix_tasks(x, packed, bias.reshape(-1), y, groups, taps, padded, stencil.tables)
     return y
@@ -153,16 +153,16 @@ def _gather_gemm_dw_cpu(x: Any, dy: Any, stencil: Any, groups: int = 1) -> Any:
     lanes = VECTOR_BYTES // x.itemsize
     padded = -(-(makes // groups) // lanes) * lanes
     stencil.check_size(max(channels, makes))
-    expanded = reads % OUTER_CHANNELS != 0
+    expanded = stencil.blends or reads % OUTER_CHANNELS != 0
     depth = -(-taps * reads // OUTER_CHANNELS) * OUTER_CHANNELS
     size = groups * depth * padded
     parts = max(2, min(PARTS, samples * stencil.sites_out // PART_SITES))
     part = empty((parts, size), x.dtype)
-    bias_part = empty((parts, groups * padded), x.dtype)
+    bias_part = empty((parts, stencil.biases * groups * padded), x.dtype)
     outer_tasks(x, dy, part, bias_part, groups, taps, depth, padded, expanded, stencil.tables)
-    dw, db = empty((taps, reads, makes), x.dtype), np.empty(makes, x.dtype)
+    dw, db = empty((taps, reads, makes), x.dtype), np.empty((stencil.biases, makes), x.dtype)
     sum_parts(part, bias_part, dw, db, groups, depth, padded)
-    return dw, db
+    return dw, db if stencil.biases > 1 else db[0]
 
 
 @kernel()
@@ -195,43 +195,6 @@ def block_size(left, lanes):
     if left >= PAIR_VECTORS * lanes:
         return PAIR_VECTORS * lanes
     return lanes
-
-
-@kernel(inline=True)
-def spare_end(x):
-    """The last elements of a flat array, with room for a vector behind them; and where they start."""
-    limit = max(0, len(x) - FEW_CHANNELS)
-    spare = np.zeros(3 * FEW_CHANNELS, x.dtype)
-    for i in range(limit, len(x)):
-        spare[i - limit] = x[i]
-    return spare, limit
-
-
-@kernel(inline=True)
-def expand(source, p0, n, taps, depth, row, spare, limit):
-    """Copy the taps of n sites from p0 side by side: row[p * depth + tap * channels + c], zero where no slot reads."""
-    channels = source.channels
-    in_order = source.slots == taps
-    for u in range(source.slots):
-        in_order = in_order and source.tap[source.first + u] == u
-    if in_order and channels <= FEW_CHANNELS:
-        if channels <= 4:
-            copy_taps_4(source, p0, n, spare, limit, row, depth)
-        else:
-            copy_taps_8(source, p0, n, spare, limit, row, depth)
-        for p in range(n):
-            row[p * depth + taps * channels : (p + 1) * depth] = 0
-        return
-    for p in range(n):
-        out = row[p * depth : (p + 1) * depth]
-        out[:] = 0
-        for u in range(source.slots):
-            at = source.offset[u * source.step + p0 + p]
-            if at >= 0:
-                to = source.tap[source.first + u] * channels
-                values = source.array[source.start + at : source.start + at + channels]
-                for c in range(channels):
-                    out[to + c] += values[c]
 
 
 @kernel(inline=True)
@@ -279,25 +242,29 @@ def mix_tasks(x, packed, bias, y, groups, taps, padded, tables):
     tasks, lanes = len(tables.task) - 1, VECTOR_BYTES // x.itemsize
     zero = np.zeros(max(channels, FEW_CHANNELS), x.dtype)
     spare, limit = spare_end(xs)
-    few = reads < FEW_CHANNELS and taps > 1
+    expanded = len(tables.share) > 0 or (reads < FEW_CHANNELS and taps > 1)
+    most = block_sites(tables.most_sites, depth, x.itemsize) if expanded else 0
+    rows = len(bias) // (groups * padded)
     for q in prange(samples * tasks):
         sample, a = q // tasks, q % tasks
         offset, target = task_room(tables)
         n, slots, first = spell_task(a, tables, channels, outputs, offset, target)
+        share = shares_of(tables, first, slots, x)
+        bias_row = tables.bias[tables.task[a]] if rows > 1 else 0
         tail_places = (np.arange(SINGLE_SITES) * lanes).astype(np.int32)
         tail = Rows(np.empty(SINGLE_SITES * lanes, x.dtype), 0, tail_places)
-        row = np.empty((EXPANDED_SITES + SITES) * depth + FEW_CHANNELS if few else 1, x.dtype)
-        places = (np.arange(EXPANDED_SITES + SITES) * depth).astype(np.int32)
+        row = np.empty((most + SITES) * depth + FEW_CHANNELS if expanded else 1, x.dtype)
+        places = (np.arange(most + SITES) * depth).astype(np.int32)
         flat, step = offset.reshape(-1), offset.shape[1]
         for g in range(groups):
             x0, y0 = sample * sites_in * channels + g * reads, sample * y.shape[1] * outputs + g * makes
             source = Source(xs, x0, flat, step, tables.tap, first, slots, reads, zero)
-            weights = Weights(packed, g * padded * depth, bias, g * padded)
+            weights = Weights(packed, g * padded * depth, bias, (bias_row * groups + g) * padded)
             sink = Rows(ys, y0, target)
-            for p0 in range(0, n, EXPANDED_SITES if few else n):
-                m = min(EXPANDED_SITES, n - p0) if few else n
-                if few:
-                    expand(source, p0, (m + SITES - 1) // SITES * SITES, taps, depth, row, spare, limit)
+            for p0 in range(0, n, most if expanded else n):
+                m = min(most, n - p0) if expanded else n
+                if expanded:
+                    expand(source, share, p0, (m + SITES - 1) // SITES * SITES, taps, depth, row, spare, limit)
                     joined = Source(row, 0, places, 0, tables.only_tap, 0, 1, depth, zero)
                     mix(joined, weights, depth, sink, p0, m, makes, tail)
                 else:
@@ -314,22 +281,24 @@ def outer_tasks(x, dy, part, bias_part, groups, taps, depth, padded, expanded, t
     zero = np.zeros(max(channels, FEW_CHANNELS), x.dtype)
     spare, limit = spare_end(xs)
     copies = padded != makes
+    most = block_sites(tables.most_sites, depth, x.itemsize) if expanded else tables.most_sites
     for i in prange(parts):
         sums = part[i]
         bias_sums = bias_part[i]
         sums[:] = 0
         bias_sums[:] = 0
-        block_sums = np.empty(len(bias_sums), x.dtype)
+        block_sums = np.empty(groups * padded, x.dtype)
         offset, target = task_room(tables)
         flat, step = offset.reshape(-1), offset.shape[1]
         ones = Source(np.ones(1, x.dtype), 0, np.zeros(step, np.int32), 0, tables.tap, 0, 1, 1, zero)
-        row = np.empty(step * depth + FEW_CHANNELS if expanded else 1, x.dtype)
-        joined = Source(row, 0, (np.arange(step) * depth).astype(np.int32), 0, tables.tap, 0, 1, depth, zero)
+        row = np.empty(most * depth + FEW_CHANNELS if expanded else 1, x.dtype)
+        joined = Source(row, 0, (np.arange(most) * depth).astype(np.int32), 0, tables.tap, 0, 1, depth, zero)
         gradient = np.zeros(step * padded if copies else 1, x.dtype)
         gradient_places = (np.arange(step) * padded).astype(np.int32)
         for q in range(i * samples * tasks // parts, (i + 1) * samples * tasks // parts):
             sample, a = q // tasks, q % tasks
             n, slots, first = spell_task(a, tables, channels, outputs, offset, target)
+            share = shares_of(tables, first, slots, x)
             block_sums[:] = 0
             for g in range(groups):
                 flow = Rows(gs, sample * dy.shape[1] * outputs + g * makes, target)
@@ -340,16 +309,18 @@ def outer_tasks(x, dy, part, bias_part, groups, taps, depth, padded, expanded, t
                     flow = Rows(gradient, 0, gradient_places)
                 x0 = sample * sites_in * channels + g * reads
                 source = Source(xs, x0, flat, step, tables.tap, first, slots, reads, zero)
-                if expanded:
-                    expand(source, 0, n, taps, depth, row, spare, limit)
-                    source = joined
                 add_outer(ones, 0, 1, flow, n, block_sums, g * padded, padded)
-                for u in range(source.slots):
-                    slice_at = 0 if expanded else tables.tap[first + u] * reads
-                    at = (g * depth + slice_at) * padded
-                    add_outer(source, u * step, source.channels, flow, n, sums, at, padded)
-            for k in range(len(bias_sums)):
-                bias_sums[k] += block_sums[k]
+                for p0 in range(0, n if expanded else 0, most):
+                    m = min(most, n - p0)
+                    expand(source, share, p0, m, taps, depth, row, spare, limit)
+                    part_of_flow = Rows(flow.array, flow.start, flow.offset[p0 : p0 + m])
+                    add_outer(joined, 0, depth, part_of_flow, m, sums, g * depth * padded, padded)
+                for u in range(0 if expanded else slots):
+                    at = (g * depth + tables.tap[first + u] * reads) * padded
+                    add_outer(source, u * step, reads, flow, n, sums, at, padded)
+            bias_at = tables.bias[tables.task[a]] * groups * padded
+            for k in range(len(block_sums)):
+                bias_sums[bias_at + k] += block_sums[k]
 
 
 @kernel(inline=True)
@@ -386,9 +357,10 @@ def sum_parts(part, bias_part, dw, db, groups, depth, padded):
             for j in range(1, len(part)):
                 for k in range(makes):
                     out[g * makes + k] += part[j, at + k]
-    for k in range(outputs):
-        at = k // makes * padded + k % makes
-        total = bias_part[0, at]
-        for j in range(1, len(part)):
-            total += bias_part[j, at]
-        db[k] = total
+    for r in range(len(db)):
+        for k in range(outputs):
+            at = (r * groups + k // makes) * padded + k % makes
+            total = bias_part[0, at]
+            for j in range(1, len(part)):
+                total += bias_part[j, at]
+            db[r, k] = total

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 from numba import prange
 
+from spherecnn.kernels.expand import blend_taps, block_sites, shares_of
 from spherecnn.kernels.jit import kernel
 from spherecnn.kernels.memory import empty
 from spherecnn.kernels.op import op
 from spherecnn.kernels.tasks import spell_task, task_room
+from spherecnn.kernels.vector import Source
 
 NO_SWITCH = 255
 
@@ -19,9 +21,9 @@ NO_SWITCH = 255
 def max_pool(x: Any, stencil: Any) -> Any:
     r"""Largest value over the taps of each site, and the tap (switch) that it came from; the first of equals.
 
-    .. math:: y_{n,p,c} = \max_u x_{n,\,source(p,u),\,c}
+    .. math:: y_{n,p,c} = \max_t \sum_{u:\,tap(u)=t} share(u)\, x_{n,\,source(p,u),\,c}
 
-    A tap that reads no site never wins; NaN always does.
+    A tap that reads no site never wins; NaN always does. Without shares each tap reads one site.
 
     Parameters
     ----------
@@ -35,31 +37,34 @@ def max_pool(x: Any, stencil: Any) -> Any:
     switch : uint8 ndarray (N, P_out, C)
     """
     shape = (len(x), stencil.sites_out, x.shape[2])
-    y, switch = np.full(shape, -np.inf, x.dtype), np.full(shape, NO_SWITCH, np.uint8)
-    for out, tap, source in stencil.slots():
+    value, reads = np.zeros((stencil.taps, *shape), x.dtype), np.zeros((stencil.taps, stencil.sites_out), bool)
+    for out, tap, source, share in stencil.shared_slots():
         out, source = out[source >= 0], source[source >= 0]
-        value, best = x[:, source], y[:, out]
-        wins = (value > best) | (np.isnan(value) & ~np.isnan(best)) | (switch[:, out] == NO_SWITCH)
-        y[:, out] = np.where(wins, value, best)
-        switch[:, out] = np.where(wins, tap, switch[:, out])
+        value[tap][:, out] += x[:, source] * x.dtype.type(share)
+        reads[tap, out] = True
+    y, switch = np.full(shape, -np.inf, x.dtype), np.full(shape, NO_SWITCH, np.uint8)
+    for tap in range(stencil.taps):
+        wins = (value[tap] > y) | (np.isnan(value[tap]) & ~np.isnan(y)) | (switch == NO_SWITCH)
+        wins &= reads[tap][:, None]
+        y, switch = np.where(wins, value[tap], y), np.where(wins, np.uint8(tap), switch)
     return y, switch
 
 
 @op
 def max_pool_dx(dy: Any, switch: Any, stencil: Any) -> Any:
-    r"""Data gradient of `max_pool`: each dy goes to the site that its switch names.
+    r"""Data gradient of `max_pool`: each dy goes to the sites of the tap that its switch names.
 
-    .. math:: dx_{n,q,c} = \sum_{(p,u):\,source(p,u)=q} dy_{n,p,c}\,[switch_{n,p,c} = tap(u)]
+    .. math:: dx_{n,q,c} = \sum_{(p,u):\,source(p,u)=q} share(u)\, dy_{n,p,c}\,[switch_{n,p,c} = tap(u)]
 
     Returns
     -------
     ndarray (N, P_in, C)
     """
     dx = np.zeros((len(dy), stencil.sites_in, dy.shape[2]), dy.dtype)
-    for out, tap, source in stencil.slots():
+    for out, tap, source, share in stencil.shared_slots():
         out, source = out[source >= 0], source[source >= 0]
         for n in range(len(dy)):
-            np.add.at(dx[n], source, np.where(switch[n, out] == tap, dy[n, out], 0))
+            np.add.at(dx[n], source, np.where(switch[n, out] == tap, dy[n, out] * dy.dtype.type(share), 0))
     return dx
 
 
@@ -67,7 +72,10 @@ def max_pool_dx(dy: Any, switch: Any, stencil: Any) -> Any:
 def _max_pool_cpu(x: Any, stencil: Any) -> Any:
     shape = (len(x), stencil.sites_out, x.shape[2])
     y, switch = empty(shape, x.dtype), empty(shape, np.uint8)
-    max_pool_tasks(x, y, switch, stencil.tables)
+    if stencil.blends:
+        max_pool_blended(x, y, switch, stencil.taps, stencil.tables)
+    else:
+        max_pool_tasks(x, y, switch, stencil.tables)
     return y, switch
 
 
@@ -112,14 +120,47 @@ def max_pool_tasks(x, y, switch, tables):
 
 
 @kernel()
+def max_pool_blended(x, y, switch, taps, tables):
+    """Blend the taps of a block of sites, then compare them."""
+    samples, sites_in, channels = x.shape
+    xs, depth = x.reshape(-1), taps * channels
+    tasks, most = len(tables.task) - 1, block_sites(tables.most_sites, depth, x.itemsize)
+    nothing = np.zeros(channels, x.dtype)
+    for q in prange(samples * tasks):
+        sample, a = q // tasks, q % tasks
+        offset, target = task_room(tables)
+        n, slots, first = spell_task(a, tables, channels, 1, offset, target)
+        share, row = shares_of(tables, first, slots, x), np.empty(most * depth, x.dtype)
+        x0, flat, step = sample * sites_in * channels, offset.reshape(-1), offset.shape[1]
+        source = Source(xs, x0, flat, step, tables.tap, first, slots, channels, nothing)
+        for p0 in range(0, n, most):
+            m = min(most, n - p0)
+            blend_taps(source, share, p0, m, taps, depth, row, 0)
+            for p in range(m):
+                best = y[sample, target[p0 + p]]
+                by = switch[sample, target[p0 + p]]
+                for c in range(channels):
+                    best[c] = row[p * depth + c]
+                    by[c] = 0
+                for t in range(1, taps):
+                    values = row[p * depth + t * channels : p * depth + (t + 1) * channels]
+                    for c in range(channels):
+                        wins = not (values[c] <= best[c]) and best[c] == best[c]
+                        best[c] = values[c] if wins else best[c]
+                        by[c] = np.uint8(t) if wins else by[c]
+
+
+@kernel()
 def max_pool_dx_tasks(dy, switch, dx, tables):
     samples, _, channels = dy.shape
     tasks = len(tables.task) - 1
     zero = np.zeros(1, dy.dtype)[0]
+    one = np.ones(1, dy.dtype)[0]
     for q in prange(samples * tasks):
         sample, a = q // tasks, q % tasks
         offset, target = task_room(tables)
         n, slots, first = spell_task(a, tables, 1, 1, offset, target)
+        share = shares_of(tables, first, slots, dy)
         for p in range(n):
             out = dx[sample, target[p]]
             for c in range(channels):
@@ -130,5 +171,6 @@ def max_pool_dx_tasks(dy, switch, dx, tables):
                 row = dy[sample, offset[u, p]]
                 by = switch[sample, offset[u, p]]
                 t = np.uint8(tables.tap[first + u])
+                factor = share[u] if len(share) else one
                 for c in range(channels):
-                    out[c] += row[c] if by[c] == t else zero
+                    out[c] += factor * row[c] if by[c] == t else zero

@@ -40,7 +40,8 @@ def spell_task(a, tables, channels_in, channels_out, offset, target):
         spell(tables.column[tables.out_kind[g], window], tables.out_base[g], channels_out, target[n : n + m])
         for u in range(slots):
             at = tables.first[g] + u
-            spell(tables.column[tables.kind[at], window], tables.base[at], channels_in, offset[u, n : n + m])
+            moved = slice(window.start + tables.shift[at], window.stop + tables.shift[at])
+            spell(tables.column[tables.kind[at], moved], tables.base[at], channels_in, offset[u, n : n + m])
         n += m
     for p in range(n, (n + SITES - 1) // SITES * SITES):
         target[p] = target[n - 1]

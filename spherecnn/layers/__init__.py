@@ -15,6 +15,7 @@ from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from spherecnn.layers.registry import METHODS, Method, method, register
 from spherecnn.layers.resize import Downsample, Upsample
 from spherecnn.layers.shape import Broadcast, Flatten, Unflatten
+from spherecnn.layers.tangent import TangentAvgPool2d, TangentConv2d, TangentMaxPool2d
 from spherecnn.layers.transpose import CircularConvTranspose2d, ConvTranspose2d
 from spherecnn.layers.unpool import MaxUnpool2d
 
@@ -57,6 +58,9 @@ __all__ = [
     "Sequential",
     "Sigmoid",
     "Softmax",
+    "TangentAvgPool2d",
+    "TangentConv2d",
+    "TangentMaxPool2d",
     "Tanh",
     "Unflatten",
     "Upsample",

@@ -14,6 +14,7 @@ from spherecnn.layers.conv import CircularConv2d, Conv2d, CoordConv2d
 from spherecnn.layers.pool import MaxPool2d
 from spherecnn.layers.registry import Method, register
 from spherecnn.layers.resize import Upsample
+from spherecnn.layers.tangent import TangentConv2d, TangentMaxPool2d
 from spherecnn.layers.transpose import ConvTranspose2d
 from spherecnn.layers.unpool import MaxUnpool2d
 
@@ -130,6 +131,35 @@ class EquirectMethod(Method):
         return "sphere_poles" if erp.pole_rows else "sphere"
 
 
+class TangentMethod(EquirectMethod):
+    """Kernels on tangent planes; what only moves pixels about is that of the folded sphere."""
+
+    def conv(
+        self,
+        in_channels: int,
+        out_channels: int,
+        grid: Grid,
+        *,
+        kernel_size: int = 3,
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+        rng: np.random.Generator | int | None = None,
+    ) -> Layer:
+        if kernel_size == 1:
+            return Conv2d(in_channels, out_channels, 1, stride, groups=groups, bias=bias, rng=rng)
+        return TangentConv2d(
+            in_channels, out_channels, kernel_size, stride, dilation, groups, bias, grid=_equirect(grid), rng=rng
+        )
+
+    def pool(self, grid: Grid, *, kernel_size: int = 2, return_indices: bool = False) -> tuple[Layer, Grid]:
+        """Build a pooling of 2x2 pixels, or on tangent planes for a kernel of 3."""
+        if kernel_size == 3 and not return_indices:
+            return TangentMaxPool2d(3, 2, grid=_equirect(grid)), self.strided(grid)
+        return super().pool(grid, kernel_size=kernel_size, return_indices=return_indices)
+
+
 def _equirect(grid: Grid) -> Equirect:
     if not isinstance(grid, Equirect):
         raise InputError(f"the grid is {grid!r}; expected an equirectangular one for this method: use grids.Equirect.")
@@ -142,3 +172,4 @@ register(
 )
 register(EquirectMethod("sphere", "columns wrap, rows fold over the poles (Su and Grauman 2017)", Conv2d, "sphere"))
 register(EquirectMethod("coord", "reads column and row as two more channels (Liu et al. 2018)", CoordConv2d, "zeros"))
+register(TangentMethod("tangent", "kernels on tangent planes (SphereNet, Coors et al. 2018)", Conv2d, "sphere"))

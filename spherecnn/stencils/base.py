@@ -20,19 +20,24 @@ class Segment:
     """Output sites that read their inputs in the same way.
 
     Site ``s`` of the segment is ``out_base + column[out_kind][s]``. Its slot ``u`` multiplies weight slice
-    ``tap[u]`` with input site ``base[u] + column[kind[u]][s]``; a negative base or column reads zero.
+    ``tap[u]`` with input site ``base[u] + column[kind[u]][shift[u] + s]``; a negative base or column reads zero.
+    With a `share`, slot ``u`` counts ``share[u]`` times, and slots in ascending order of their taps blend several
+    sites to one tap. Row `bias` of the bias table is added.
     """
 
     size: int
     out_base: int
     out_kind: int
-    tap: Sequence[int]
+    tap: Sequence[int] | np.ndarray
     base: Sequence[int] | np.ndarray
     kind: Sequence[int] | np.ndarray
+    shift: Sequence[int] | np.ndarray | None = None
+    share: Sequence[float] | np.ndarray | None = None
+    bias: int = 0
 
 
 class Tables(NamedTuple):
-    """A stencil as the kernels take it: read-only int32 arrays, described at `Stencil` and `Segment`."""
+    """A stencil as the kernels take it: read-only arrays, described at `Stencil` and `Segment`."""
 
     task: np.ndarray  # segments task[a] .. task[a + 1] make task a
     start: np.ndarray
@@ -43,6 +48,9 @@ class Tables(NamedTuple):
     tap: np.ndarray
     base: np.ndarray
     kind: np.ndarray
+    shift: np.ndarray
+    share: np.ndarray  # float64; empty where every slot counts once
+    bias: np.ndarray
     column: np.ndarray
     only_tap: np.ndarray  # [0]: the tap table of taps that were joined into one
     most_sites: int
@@ -52,10 +60,11 @@ class Tables(NamedTuple):
 class Stencil:
     r"""The geometry of a convolution.
 
-    .. math:: y_{n,p} = b + \sum_{u\,\in\,slots(p)} x_{n,\,source(p, u)}\, w_{tap(u)}
+    .. math:: y_{n,p} = b_{bias(p)} + \sum_{u\,\in\,slots(p)} share(u)\, x_{n,\,source(p, u)}\, w_{tap(u)}
 
     On an image the sources of a row differ from column to column by a shift only, so a segment (one row, say)
-    stores a base per slot and shares a few columns of offsets with all others: no (sites, taps) table.
+    stores a base per slot and shares a few columns of offsets with all others: no (sites, taps) table. Shares
+    (1 without) let a tap read between sites.
     A stencil of arbitrary sources has base 0 and columns of its own.
 
     Parameters
@@ -72,6 +81,8 @@ class Stencil:
         Builds the stencil of the adjoint when it is first needed.
     axes : tuple, optional
         The axes of a kernel window, for kernels that know more of it than its slots.
+    biases : int
+        Rows of the bias table.
     """
 
     def __init__(
@@ -83,7 +94,9 @@ class Stencil:
         segments: Sequence[Segment],
         transpose: Callable[[], Stencil],
         axes: tuple[Any, ...] | None = None,
+        biases: int = 1,
     ):
+        self.biases = biases
         self.shape_in, self.shape_out, self.taps, self.axes = shape_in, shape_out, taps, axes
         self._transpose = transpose
         longest = max(len(c) for c in columns)
@@ -100,7 +113,16 @@ class Stencil:
         self.tap = int32_table(np.concatenate([s.tap for s, _ in pieces]))
         self.base = int32_table(np.concatenate([s.base for s, _ in pieces]))
         self.kind = int32_table(np.concatenate([s.kind for s, _ in pieces]))
-        self.task = int32_table(_tasks([tuple(s.tap) for s, _ in pieces], self.size))
+        self.shift = int32_table(
+            np.concatenate([np.zeros(len(s.tap)) if s.shift is None else s.shift for s, _ in pieces])
+        )
+        shares = [s.share for s, _ in pieces if s.share is not None]
+        if len(shares) not in (0, len(pieces)):
+            raise ValueError("some segments have shares and others none")
+        self.share = read_only_table(np.concatenate(shares) if shares else [], np.float64)
+        self.bias = int32_table([s.bias for s, _ in pieces])
+        alike = [(tuple(s.tap), s.bias, None if s.share is None else tuple(s.share)) for s, _ in pieces]
+        self.task = int32_table(_tasks(alike, self.size))
 
     @property
     def sites_in(self) -> int:
@@ -131,21 +153,45 @@ class Stencil:
             self.tap,
             self.base,
             self.kind,
+            self.shift,
+            self.share,
+            self.bias,
             self.column,
             int32_table([0]),
             int(np.diff(ends).max()),
             int(np.diff(self.first).max()),
         )
 
+    @property
+    def blends(self) -> bool:
+        """True when slots have shares, so that a tap may read between sites."""
+        return len(self.share) > 0
+
     def slots(self) -> Iterator[tuple[np.ndarray, int, np.ndarray]]:
         """Yield (output sites, tap, source sites) slot by slot: the stencil spelled out; source -1 reads zero."""
+        if self.blends:
+            raise InputError(f"{self!r} blends several sites to a tap; expected taps of one site for this operation.")
+        for out, tap, source, _ in self.shared_slots():
+            yield out, tap, source
+
+    def shared_slots(self) -> Iterator[tuple[np.ndarray, int, np.ndarray, float]]:
+        """Yield (output sites, tap, source sites, share) slot by slot; the share is 1 where there are none."""
         for g in range(len(self.size)):
             window = slice(self.start[g], self.start[g] + self.size[g])
             out = self.out_base[g] + self.column[self.out_kind[g], window]
             for u in range(self.first[g], self.first[g + 1]):
-                shift = self.column[self.kind[u], window]
-                dead = (shift < 0) | (self.base[u] < 0)
-                yield out, int(self.tap[u]), np.where(dead, -1, self.base[u] + shift)
+                place = self.column[self.kind[u], self.shift[u] :][window]
+                dead = (place < 0) | (self.base[u] < 0)
+                share = float(self.share[u]) if self.blends else 1.0
+                yield out, int(self.tap[u]), np.where(dead, -1, self.base[u] + place), share
+
+    def bias_rows(self) -> np.ndarray:
+        """Row of the bias table that each output site adds."""
+        rows = np.zeros(self.sites_out, np.int32)
+        for g in range(len(self.size)):
+            window = slice(self.start[g], self.start[g] + self.size[g])
+            rows[self.out_base[g] + self.column[self.out_kind[g], window]] = self.bias[g]
+        return rows
 
     def check_size(self, channels: int) -> None:
         """Refuse samples whose element offsets do not fit in 32 bits."""
@@ -159,18 +205,23 @@ class Stencil:
         return f"Stencil({self.shape_in} -> {self.shape_out}, taps={self.taps})"
 
 
-def int32_table(values: object) -> np.ndarray:
+def int32_table(values: Any) -> np.ndarray:
     """Return a read-only int32 array."""
-    table = np.asarray(values, np.int32)
+    return read_only_table(values, np.int32)
+
+
+def read_only_table(values: Any, dtype: Any) -> np.ndarray:
+    """Return a read-only array."""
+    table = np.array(values, dtype)
     table.setflags(write=False)
     return table
 
 
-def _tasks(taps: list[tuple[int, ...]], size: np.ndarray) -> list[int]:
-    """Cut the segments into runs with equal taps and at most TASK_SITES sites."""
+def _tasks(alike: list[tuple[Any, ...]], size: np.ndarray) -> list[int]:
+    """Cut the segments into runs with equal taps, biases and shares, and at most TASK_SITES sites."""
     cuts, sites = [0], 0
     for g, n in enumerate(size):
-        if g and (taps[g] != taps[g - 1] or sites + n > TASK_SITES):
+        if g and (alike[g] != alike[g - 1] or sites + n > TASK_SITES):
             cuts.append(g)
             sites = 0
         sites += n
