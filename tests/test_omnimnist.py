@@ -226,3 +226,21 @@ def test_a_stopped_run_goes_on_to_the_same_bits(script, folder, tmp_path, monkey
     )
     assert kept == other
     assert len(kept) == 2
+
+
+def test_the_table_in_the_docs_is_what_the_committed_csv_says(script):
+    table = script.markdown(read(ROOT / "benchmarks" / "omnimnist.csv"))
+    assert table.count("\n") > 5
+    assert table in (ROOT / "docs" / "omnimnist.md").read_text()
+
+
+def test_tangent_beats_planar_on_every_seed_that_both_were_trained_from():
+    runs = {}
+    for row in read(ROOT / "benchmarks" / "omnimnist.csv"):
+        if row["epoch"] == row["epochs"]:
+            runs[row["method"], row["kernel"], row["seed"]] = row
+    pairs = [(runs["planar", *key[1:]], row) for key, row in runs.items() if key[0] == "tangent"]
+    assert pairs
+    for planar, tangent in pairs:
+        assert tangent["parameters"] == planar["parameters"]
+        assert float(tangent["test error %"]) < float(planar["test error %"])
