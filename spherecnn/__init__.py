@@ -29,10 +29,11 @@ __all__ = [
     "stencils",
     "testing",
     "training",
+    "transfer",
     "viz",
 ]
 
-_LAZY = ("datasets", "testing", "training", "viz")
+_LAZY = ("datasets", "testing", "training", "transfer", "viz")
 
 
 def __getattr__(name: str) -> Any:

@@ -18,6 +18,8 @@ from spherecnn.layers.conv import CircularConv2d, Conv2d, CoordConv2d
 from spherecnn.layers.conv3d import Conv3d
 from spherecnn.layers.gate import Gate
 from spherecnn.layers.gated import GatedConv2d
+from spherecnn.layers.ktn import KTNConv2d
+from spherecnn.layers.latitude import SphConv2d
 from spherecnn.layers.linear import Linear
 from spherecnn.layers.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
@@ -186,6 +188,27 @@ CASES = [
         lambda rng: GatedConv2d(4, 6, 3, groups=2, bias=False, activation="none", form="pair", rng=rng),
         ((2, 4, 6, 4),),
     ),
+    Case("sphconv", lambda rng: SphConv2d(3, 5, grid=Equirect(4), rng=rng), ((2, 4, 8, 3),)),
+    Case(
+        "sphconv_strided",
+        lambda rng: SphConv2d(
+            8, 16, stride=(2, 3), bias=False, grid=Equirect(5, 8), sizes=[(3, 9), (1, 3), (5, 1)], rng=rng
+        ),
+        ((2, 5, 8, 8),),
+    ),
+    Case(
+        "sphconv_grouped",
+        lambda rng: SphConv2d(4, 6, groups=2, grid=Equirect(5, 8, pole_rows=True), tied=2, rng=rng),
+        ((2, 5, 8, 4),),
+    ),
+    Case("sphconv_depthwise", lambda rng: SphConv2d(18, 18, groups=18, grid=Equirect(4), rng=rng), ((2, 4, 8, 18),)),
+    Case("ktn", lambda rng: KTNConv2d(3, 4, grid=Equirect(6, 8), rng=rng), ((2, 6, 8, 3),)),
+    Case(
+        "ktn_strided",
+        lambda rng: KTNConv2d(4, 8, stride=2, groups=2, bias=False, grid=Equirect(8), tied=2, rng=rng),
+        ((2, 8, 16, 4),),
+    ),
+    Case("ktn_plain", lambda rng: KTNConv2d(2, 3, grid=Equirect(6), residual=False, rng=rng), ((2, 6, 12, 2),)),
     Case("linear", lambda rng: Linear(7, 10, rng=rng), ((3, 7),)),
     Case("linear_sites", lambda rng: Linear(16, 33, bias=False, rng=rng), ((2, 3, 4, 16),)),
     Case("max_pool", lambda rng: MaxPool2d(2), ((2, 4, 6, 3),)),

@@ -134,6 +134,21 @@ def test_area_of_whole_blocks_is_their_mean_by_solid_angle():
     assert np.allclose(resample(x, source, target, "area")[..., 0], expected, rtol=1e-13)
 
 
+@pytest.mark.parametrize("rows", [1, 3, 5])
+def test_area_in_bands_of_rows_is_area(rows, monkeypatch):
+    x = np.random.default_rng(0).random((2, 12, 24, 3))
+    whole = resample(x, Equirect(12), Equirect(5), "area")
+    monkeypatch.setattr("spherecnn.grids.resample._BAND", rows * 24 * 3)
+    assert np.allclose(resample(x, Equirect(12), Equirect(5), "area"), whole, rtol=1e-14)
+
+
+def test_reading_in_parts_gives_equal_bits(monkeypatch):
+    x = np.random.default_rng(0).random((2, 12, 24, 3))
+    whole = resample(x, Equirect(12), Equirect(5))
+    monkeypatch.setattr("spherecnn.grids.resample._POINTS", 7)
+    assert np.array_equal(resample(x, Equirect(12), Equirect(5)), whole)
+
+
 def test_area_reads_integers_as_floats_and_nearest_keeps_them():
     x = np.random.default_rng(0).integers(0, 255, (8, 16, 3)).astype(np.uint8)
     area = resample(x, Equirect(8), Equirect(3), "area")

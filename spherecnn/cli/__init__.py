@@ -10,7 +10,7 @@ import click
 
 from spherecnn.errors import InputError
 
-COMMANDS = ("demo", "train", "evaluate", "predict", "summary", "info", "warmup", "bench")
+COMMANDS = ("demo", "train", "evaluate", "predict", "transfer", "convert", "summary", "info", "warmup", "bench")
 
 
 class Commands(click.Group):

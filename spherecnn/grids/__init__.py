@@ -6,11 +6,14 @@ from typing import Any
 
 from spherecnn.errors import InputError
 from spherecnn.grids.base import Grid, angles, directions
+from spherecnn.grids.cubemap import Cubemap
 from spherecnn.grids.equirect import Equirect
+from spherecnn.grids.layouts import fold, unfold
+from spherecnn.grids.perspective import Perspective
 
-__all__ = ["Equirect", "Grid", "angles", "directions", "from_config"]
+__all__ = ["Cubemap", "Equirect", "Grid", "Perspective", "angles", "directions", "fold", "from_config", "unfold"]
 
-_KINDS: dict[str, Any] = {"equirect": Equirect}
+_KINDS: dict[str, Any] = {"cubemap": Cubemap, "equirect": Equirect}
 
 
 def from_config(config: dict[str, Any]) -> Grid:

@@ -6,17 +6,21 @@ from functools import cached_property
 
 import numpy as np
 
+# A position this close to a pixel centre, in pixels, is that centre: rounding of angles must not blur.
+SNAP = 1e-9
+
 
 class Grid:
     """Sites on the unit sphere, in one fixed order.
 
     A subclass sets `shape` (the spatial axes of an array on this grid) and provides `lat`, `lon` and `area`.
-    All arrays are float64, read-only and computed once.
+    All arrays are float64, read-only and computed once. A grid that can be read between its sites provides `nearest`
+    and `taps`; one whose pixels can be divided, `at` and `pixel_side`.
 
     Attributes
     ----------
     shape : tuple of int
-        Spatial shape of an array on this grid: (H, W) or (P,).
+        Spatial shape of an array on this grid: (H, W), (6, n, n) or (P,).
     lat, lon : ndarray (P,)
         Latitude in [-pi/2, pi/2] and longitude in [-pi, pi), radians.
     xyz : ndarray (P, 3)
@@ -47,6 +51,14 @@ class Grid:
     @cached_property
     def xyz(self) -> np.ndarray:
         return read_only(directions(self.lat, self.lon))
+
+    def nearest(self, xyz: np.ndarray) -> np.ndarray:
+        """Index of the site that holds each direction: (P, 3) -> (P,)."""
+        raise NotImplementedError
+
+    def taps(self, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Sites (P, T) about each direction (P, 3) and their weights (P, T), which sum to one."""
+        raise NotImplementedError
 
     def config(self) -> dict[str, object]:
         """Return what rebuilds this grid through `grids.from_config`: plain numbers and words."""
@@ -84,3 +96,39 @@ def angles(xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     x, y, z = np.moveaxis(np.asarray(xyz, float), -1, 0)
     return np.arctan2(z, np.hypot(x, y)), np.arctan2(y, x)
+
+
+def snap(position: np.ndarray) -> np.ndarray:
+    """Round positions that are within `SNAP` of a whole number to it.
+
+    Examples
+    --------
+    >>> snap(np.array([1.0 + 1e-12, 1.5]))
+    array([1. , 1.5])
+    """
+    whole = np.rint(position)
+    return np.where(np.abs(position - whole) < SNAP, whole, position)
+
+
+def nearest_pixel(row: np.ndarray, column: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Index of the pixel of a picture (H, W) nearest to fractional positions, also from beyond its border."""
+    row = np.clip(np.floor(snap(row) + 0.5), 0, height - 1)
+    column = np.clip(np.floor(snap(column) + 0.5), 0, width - 1)
+    return (row * width + column).astype(np.int64)
+
+
+def bilinear(row: np.ndarray, column: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sites (P, 4) of a picture (H, W) about fractional positions (P,), clipped to its centres, and weights (P, 4).
+
+    Examples
+    --------
+    >>> bilinear(np.array([0.5]), np.array([0.25]), 2, 2)
+    (array([[0, 1, 2, 3]]), array([[0.375, 0.125, 0.375, 0.125]]))
+    """
+    row, column = snap(row).clip(0, height - 1), snap(column).clip(0, width - 1)
+    north, west = np.floor(row), np.floor(column)
+    south, east = np.minimum(north + 1, height - 1), np.minimum(west + 1, width - 1)
+    dy, dx = row - north, column - west
+    sites = [north * width + west, north * width + east, south * width + west, south * width + east]
+    weights = [(1 - dy) * (1 - dx), (1 - dy) * dx, dy * (1 - dx), dy * dx]
+    return np.stack(sites, axis=-1).astype(np.int64), np.stack(weights, axis=-1)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
 
 from spherecnn.errors import InputError, check_at_least
-from spherecnn.grids.base import Grid, read_only
+from spherecnn.grids.base import Grid, angles, directions, read_only, snap
 
 
 class Equirect(Grid):
@@ -103,6 +105,48 @@ class Equirect(Grid):
             row = (np.pi / 2 - lat) * self.height / np.pi - 0.5
         column = (np.asarray(lon) + np.pi) * self.width / (2 * np.pi) - 0.5
         return row, (column + 0.5) % self.width - 0.5
+
+    @property
+    def pixel_side(self) -> float:
+        """The longer side of a pixel at the equator, radians."""
+        return max(math.pi / max(1, self.height - self.pole_rows), 2 * math.pi / self.width)
+
+    def at(self, place: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Unit vectors (P, 3) of fractional (row, column), and solid angles (P,) of pixels there, as small ones.
+
+        The solid angles are the density at the position times the size of a pixel.
+        """
+        row, column = place
+        step, first = np.pi / (self.height - self.pole_rows), 0.0 if self.pole_rows else 0.5
+        lat, lon = np.pi / 2 - (row + first) * step, -np.pi + (column + 0.5) * 2 * np.pi / self.width
+        return directions(lat, lon), np.maximum(np.cos(lat), 0) * step * 2 * np.pi / self.width
+
+    def nearest(self, xyz: np.ndarray) -> np.ndarray:
+        """Index of the pixel that holds each direction: (P, 3) -> (P,)."""
+        row, column = self.pixel(*angles(xyz))
+        row = np.clip(np.floor(snap(row) + 0.5), 0, self.height - 1)
+        column = np.floor(snap(column) + 0.5) % self.width
+        return (row * self.width + column).astype(np.int64)
+
+    def taps(self, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Sites (P, 4) about each direction and their weights (P, 4): bilinear in latitude and longitude.
+
+        Longitude wraps at the seam. A row beyond a pole is the row it came from, half a turn away; when the
+        width is odd, half a turn falls between two columns and both are read.
+        """
+        height, width, pole = self.height, self.width, int(self.pole_rows)
+        row, column = self.pixel(*angles(xyz))
+        row, column = snap(row), snap(column)
+        north = np.floor(row)
+        sites, weights = [], []
+        for line, share in ((north, north + 1 - row), (north + 1, row - north)):
+            beyond = (line < 0) | (line >= height)
+            line = np.where(line < 0, pole - 1 - line, np.where(line >= height, 2 * height - 1 - pole - line, line))
+            x = np.where(beyond, column + width / 2, column)
+            west = np.floor(x)
+            sites += [line * width + west % width, line * width + (west + 1) % width]
+            weights += [share * (west + 1 - x), share * (x - west)]
+        return np.stack(sites, axis=-1).astype(np.int64), np.stack(weights, axis=-1)
 
     def config(self) -> dict[str, object]:
         return {"kind": "equirect", "height": self.height, "width": self.width, "pole_rows": self.pole_rows}

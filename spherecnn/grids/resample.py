@@ -1,99 +1,118 @@
-"""Values from one grid to another: nearest site, bilinear, or exact area averages."""
+"""Values from one grid to another: nearest site, bilinear, exact area averages, supersampling, views stitched."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import product
+from typing import TypeAlias
 
 import numpy as np
 from scipy import sparse
 
 from spherecnn.errors import FLOATS, InputError, check_choice
-from spherecnn.grids.base import Grid, angles
+from spherecnn.grids.base import SNAP, Grid
+from spherecnn.grids.cubemap import Cubemap
 from spherecnn.grids.equirect import Equirect
+from spherecnn.grids.perspective import Perspective
 
-# A position this close to a pixel centre, in pixels, is that centre: rounding of angles must not blur.
-SNAP = 1e-9
+__all__ = ["SNAP", "check_directions", "nearest_sites", "overlap", "resample", "sampling_matrix", "stitch"]
+
+METHODS = ("bilinear", "nearest", "area", "supersample")
+Source: TypeAlias = Equirect | Cubemap
+Target: TypeAlias = Grid | Perspective
 # Source values averaged at a time, so that a large picture is never held as floats.
 _BAND = 1 << 24
+# Directions located at a time, so that the tables of a large target are never held whole.
+_POINTS = 1 << 19
 
 
-def sampling_matrix(source: Equirect, xyz: np.ndarray, method: str = "bilinear") -> sparse.csr_array:
+def sampling_matrix(source: Source | Perspective, xyz: np.ndarray, method: str = "bilinear") -> sparse.csr_array:
     """Matrix that reads an image on `source` at directions `xyz`.
 
-    Longitude wraps at the seam. A row beyond a pole is the row it came from, half a turn away; when the
-    width is odd, half a turn falls between two columns and both are read. At a pixel centre the matrix
-    row is a single one.
+    On an equirectangular image longitude wraps at the seam. A row beyond a pole is the row it came from, half a turn
+    away; when the width is odd, half a turn falls between two columns and both are read. On a cubemap the
+    neighbouring faces are read over edges and corners, see `Cubemap.taps`. At a pixel centre the matrix row is a
+    single one.
 
     Parameters
     ----------
-    source : Equirect
-        Grid of the image, with H x W pixels.
+    source : Equirect, Cubemap or Perspective
+        Grid of the image. A view must see all directions.
     xyz : ndarray (P, 3)
         Directions of any length.
     method : {"nearest", "bilinear"}
-        Interpolation in latitude and longitude.
+        Interpolation in latitude and longitude, or on the faces of the cube.
 
     Returns
     -------
-    csr_array (P, H * W)
+    csr_array (P, sites)
         Float64; each row sums to one.
 
     Raises
     ------
     InputError
-        If `xyz` is not (P, 3) and finite, or the method is unknown.
+        If `xyz` is not (P, 3) and finite, a view does not see all of it, or the method is unknown.
 
     Examples
     --------
     >>> grid = Equirect(2)
     >>> sampling_matrix(grid, np.array([[0.0, 0.0, 1.0]])).toarray()  # the north pole: one row, both ways
     array([[0.25, 0.25, 0.25, 0.25, 0.  , 0.  , 0.  , 0.  ]])
+    >>> sampling_matrix(Cubemap(1), np.array([[1.0, 1.0, 0.0]])).toarray()  # an edge: both faces
+    array([[0.5, 0.5, 0. , 0. , 0. , 0. ]])
     """
     check_choice("method", method, ("nearest", "bilinear"))
     xyz = check_directions(xyz, rank=2)
-    points, sites = len(xyz), source.sites
+    if isinstance(source, Perspective) and not source.inside(xyz).all():
+        raise InputError(
+            f"{source!r} does not see every direction; expected directions inside it: "
+            "choose them with inside(xyz), or use grids.resample.stitch."
+        )
     if method == "nearest":
-        entries = (np.ones(points), (np.arange(points), nearest_sites(source, xyz)))
+        site = source.nearest(xyz)[:, None]
+        weight = np.ones(site.shape)
     else:
-        site, weight = _bilinear_taps(source, xyz)
-        entries = (weight.ravel(), (np.repeat(np.arange(points), 4), site.ravel()))
-    matrix = sparse.csr_array(entries, shape=(points, sites))
+        site, weight = source.taps(xyz)
+    entries = weight.ravel(), (np.repeat(np.arange(len(xyz)), site.shape[1]), site.ravel())
+    matrix = sparse.csr_array(entries, shape=(len(xyz), source.sites))
     matrix.eliminate_zeros()
     return matrix
 
 
-def nearest_sites(source: Equirect, xyz: np.ndarray) -> np.ndarray:
+def nearest_sites(source: Source, xyz: np.ndarray) -> np.ndarray:
     """Index of the pixel of `source` that holds each direction: (P, 3) -> (P,)."""
-    row, column = source.pixel(*angles(xyz))
-    row = np.clip(np.floor(_snap(row) + 0.5), 0, source.height - 1)
-    column = np.floor(_snap(column) + 0.5) % source.width
-    return (row * source.width + column).astype(np.int64)
+    return source.nearest(xyz)
 
 
-def resample(values: np.ndarray, source: Grid, target: Grid, method: str = "bilinear") -> np.ndarray:
-    r"""Carry values from one grid to another.
+def resample(values: np.ndarray, source: Source, target: Target, method: str = "bilinear") -> np.ndarray:
+    r"""Carry values from one grid to another, or to a view.
 
-    ``"bilinear"`` and ``"nearest"`` read an equirectangular source at the sites of any target. ``"area"``
-    averages exactly between two equirectangular grids, which is what a smaller image needs:
+    ``"bilinear"`` and ``"nearest"`` read the source at the sites of any target, over seam, poles and the edges of a
+    cube. They skip pixels where the target is coarser than the source. ``"area"`` averages exactly between two
+    equirectangular grids, which is what a smaller image needs:
 
     .. math:: y_p = \frac{\sum_q |p \cap q|\, x_q}{\sum_q |p \cap q|}
 
-    with :math:`|p \cap q|` the solid angle that target pixel p shares with source pixel q.
+    with :math:`|p \cap q|` the solid angle that target pixel p shares with source pixel q. ``"supersample"`` does
+    nearly the same for other pairs of grids: it divides each target pixel into k x k, reads bilinearly in the middle
+    of each part, and averages by the solid angle there. k is the ratio of the pixel sides, rounded: 1 is bilinear.
+    It reads about as many places as the source has pixels.
 
     Parameters
     ----------
-    values : ndarray (..., H, W, C)
+    values : ndarray (..., \*source.shape, C)
         Floats keep their dtype. Integers become float32, except with ``"nearest"``, which keeps any dtype.
-    source : Equirect
-        Grid of the values.
-    target : Grid
+    source : Equirect or Cubemap
+        Grid of the values. For views, see `stitch`.
+    target : Grid or Perspective
         Grid of the result; for ``"area"`` an Equirect.
-    method : {"bilinear", "nearest", "area"}
+    method : {"bilinear", "nearest", "area", "supersample"}
         How to read the source.
 
     Returns
     -------
-    ndarray (..., H, W, C) or (..., P, C)
+    ndarray (..., \*target.shape, C)
 
     Raises
     ------
@@ -105,30 +124,158 @@ def resample(values: np.ndarray, source: Grid, target: Grid, method: str = "bili
     >>> x = np.arange(8.0).reshape(2, 4, 1)
     >>> resample(x, Equirect(2), Equirect(1), "area")[..., 0]
     array([[2.5, 4.5]])
+    >>> resample(x, Equirect(2), Cubemap(1))[..., 0, 0, 0]  # front, right, back, left, up, down
+    array([3.5, 4.5, 3.5, 2.5, 1.5, 5.5])
     """
-    check_choice("method", method, ("bilinear", "nearest", "area"))
-    if not isinstance(source, Equirect):
+    check_choice("method", method, METHODS)
+    if not isinstance(source, (Equirect, Cubemap)):
+        hint = "use grids.resample.stitch" if isinstance(source, Perspective) else "resample from one of these"
+        raise InputError(f"the source grid is {source!r}; expected an Equirect or a Cubemap: {hint}.")
+    images, outer = _images(values, source)
+    if method == "area":
+        if not (isinstance(source, Equirect) and isinstance(target, Equirect)):
+            raise InputError(
+                f"the grids are {source!r} and {target!r}; expected two Equirect for method 'area': "
+                "use 'bilinear', or 'supersample' to a coarser target."
+            )
+        result = _area(images.reshape(-1, *source.shape, images.shape[-1]), source, target)
+    elif method == "supersample":
+        result = _supersample(images, source, target)
+    else:
+        result = _read(images, source, target.xyz, method)
+    return result.reshape(*outer, *target.shape, images.shape[-1])
+
+
+def stitch(
+    pictures: Sequence[np.ndarray],
+    views: Sequence[Perspective],
+    target: Target,
+    method: str = "bilinear",
+    fill: float = math.nan,
+) -> np.ndarray:
+    r"""Put views together on a grid: the inverse of resampling to a `Perspective`.
+
+    Each site is the mean of the views that see it,
+
+    .. math:: y_p = \frac{\sum_k w_k(p)\, x_k(p)}{\sum_k w_k(p)},\qquad
+        w_k = \max\left((1 - |u| / u_{max})(1 - |v| / v_{max}),\ 10^{-6}\right)
+
+    with (u, v) the place of p on the plane of view k: a view counts fully in its middle and fades towards its border,
+    so that views that overlap join without a step. ``"nearest"`` takes one pixel, of the view with the greatest
+    weight. Where views only touch, as six of 90 degrees do, each is read alone up to its border and repeats its
+    outermost pixels there; put these on a `Cubemap` of their size, where they are the faces to the bit, and resample
+    that, to read over the edges.
+
+    Parameters
+    ----------
+    pictures : sequence of ndarray (..., h, w, C)
+        One for each view, of its shape.
+    views : sequence of Perspective
+        Their cameras.
+    target : Grid or Perspective
+        Grid of the result.
+    method : {"bilinear", "nearest"}
+        How to read the views.
+    fill : number
+        The value where no view sees a site; not a number by default.
+
+    Returns
+    -------
+    ndarray (..., \*target.shape, C)
+        Float dtypes are kept; integers become float32, except with ``"nearest"``.
+
+    Raises
+    ------
+    InputError
+        If the pictures do not fit the views or each other, or integers cannot hold the fill.
+
+    Examples
+    --------
+    >>> stitch([np.full((2, 2, 1), 7.0)], [Perspective(2, 2, 120)], Equirect(2))[..., 0]
+    array([[nan,  7.,  7., nan],
+           [nan,  7.,  7., nan]])
+    """
+    check_choice("method", method, ("bilinear", "nearest"))
+    if len(pictures) == 0 or len(pictures) != len(views):
         raise InputError(
-            f"the source grid is {source!r}; expected an Equirect: resample from an equirectangular image."
+            f"there are {len(pictures)} pictures and {len(views)} views; expected at least one, and a view for each."
         )
-    values = np.asarray(values)
-    if values.ndim < 3 or values.shape[-3:-1] != source.shape:
+    stacks = [_images(picture, view) for picture, view in zip(pictures, views, strict=True)]
+    kinds = {(outer, images.shape[-1], images.dtype.str) for images, outer in stacks}
+    if len(kinds) > 1:
         raise InputError(
-            f"values have shape {values.shape}; expected (..., {source.height}, {source.width}, C) "
+            f"the pictures differ in batch, channels or dtype: {sorted(kinds, key=str)}; "
+            "expected the same for all: convert them."
+        )
+    first, outer = stacks[0]
+    dtype = first.dtype if method == "nearest" else _float_of(first.dtype)
+    if dtype.kind in "iub" and (not math.isfinite(fill) or np.asarray(fill).astype(dtype) != fill):
+        raise InputError(f"fill is {fill} for pictures of {dtype}; expected a value of that dtype: give fill=0, say.")
+    xyz = target.xyz
+    total = np.zeros((len(first), len(xyz), first.shape[-1]), dtype)
+    weight = np.zeros(len(xyz))
+    for (images, _), view in zip(stacks, views, strict=True):
+        seen = np.flatnonzero(view.inside(xyz))
+        own = np.maximum(view.centrality(xyz[seen]), 1e-6)
+        if method == "nearest":
+            better = own > weight[seen]
+            seen, own = seen[better], own[better]
+            total[:, seen], weight[seen] = _read(images, view, xyz[seen], method), own
+            continue
+        before = weight[seen]
+        weight[seen] += own
+        # a running mean: where one view sees alone, its values stay as they are
+        share = (own / weight[seen])[:, None].astype(dtype)
+        read = _read(images, view, xyz[seen], method)
+        total[:, seen] = np.where(before[:, None] == 0, read, total[:, seen] + share * (read - total[:, seen]))
+    total[:, weight == 0] = fill
+    return total.reshape(*outer, *target.shape, first.shape[-1])
+
+
+def _images(values: np.ndarray, source: Source | Perspective) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Values as (N, sites, C), and the shape of what stands before the axes of the source."""
+    values = np.asarray(values)
+    axes = len(source.shape)
+    if values.ndim < axes + 1 or values.shape[-1 - axes : -1] != source.shape:
+        raise InputError(
+            f"values have shape {values.shape}; expected (..., {', '.join(map(str, source.shape))}, C) "
             f"for {source!r}: give the grid of the values, with channels as the last axis."
         )
-    images = np.ascontiguousarray(values).reshape(-1, *values.shape[-3:])
-    if method == "area":
-        if not isinstance(target, Equirect):
-            raise InputError(f"the target grid is {target!r}; expected an Equirect for method 'area': use 'bilinear'.")
-        result = _area(images, source, target)
-    elif method == "nearest":
-        flat = images.reshape(len(images), source.sites, -1)
-        result = flat[:, nearest_sites(source, target.xyz)]
-    else:
-        matrix = sampling_matrix(source, target.xyz).astype(_float_of(images.dtype))
-        result = np.stack([matrix @ x.reshape(source.sites, -1) for x in images])
-    return result.reshape(*values.shape[:-3], *target.shape, values.shape[-1])
+    outer = values.shape[: -1 - axes]
+    return np.ascontiguousarray(values).reshape(math.prod(outer), source.sites, values.shape[-1]), outer
+
+
+def _read(images: np.ndarray, source: Source | Perspective, xyz: np.ndarray, method: str) -> np.ndarray:
+    """Read (N, sites, C) at directions: (N, P, C)."""
+    if method == "nearest":
+        return images[:, source.nearest(xyz)]
+    result = np.empty((len(images), len(xyz), images.shape[-1]), _float_of(images.dtype))
+    for start in range(0, len(xyz), _POINTS):
+        part = slice(start, start + _POINTS)
+        matrix = sampling_matrix(source, xyz[part]).astype(result.dtype)
+        for image, out in zip(images, result, strict=True):
+            out[part] = matrix @ image
+    return result
+
+
+def _supersample(images: np.ndarray, source: Source, target: Target) -> np.ndarray:
+    """Average (N, sites, C) over k x k points inside each target pixel."""
+    if not isinstance(target, (Equirect, Cubemap, Perspective)):
+        raise InputError(
+            f"the target grid is {target!r}; expected pixels that can be divided, of an Equirect, Cubemap or "
+            "Perspective, for method 'supersample': use 'bilinear'."
+        )
+    parts = max(1, round(target.pixel_side / source.pixel_side))
+    if parts == 1:
+        return _read(images, source, target.xyz, "bilinear")
+    *face, row, column = (x.ravel() for x in np.indices(target.shape))
+    total: np.ndarray | float = 0.0
+    weight = np.zeros(target.sites)
+    for down, right in product((np.arange(parts) + 0.5) / parts - 0.5, repeat=2):
+        xyz, area = target.at((*face, row + down, column + right))
+        total = total + area[:, None].astype(_float_of(images.dtype)) * _read(images, source, xyz, "bilinear")
+        weight += area
+    return total / weight[:, None].astype(_float_of(images.dtype))
 
 
 def overlap(source: np.ndarray, target: np.ndarray) -> sparse.csr_array:
@@ -162,28 +309,6 @@ def check_directions(xyz: np.ndarray, rank: int) -> np.ndarray:
     if not np.isfinite(xyz).all():
         raise InputError("xyz holds NaN or infinite values; expected finite directions: remove them first.")
     return xyz
-
-
-def _snap(x: np.ndarray) -> np.ndarray:
-    whole = np.rint(x)
-    return np.where(np.abs(x - whole) < SNAP, whole, x)
-
-
-def _bilinear_taps(source: Equirect, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the four sites (P, 4) around each direction and their weights (P, 4)."""
-    height, width, pole = source.height, source.width, int(source.pole_rows)
-    row, column = source.pixel(*angles(xyz))
-    row, column = _snap(row), _snap(column)
-    north = np.floor(row)
-    sites, weights = [], []
-    for line, share in ((north, north + 1 - row), (north + 1, row - north)):
-        beyond = (line < 0) | (line >= height)
-        line = np.where(line < 0, pole - 1 - line, np.where(line >= height, 2 * height - 1 - pole - line, line))
-        x = np.where(beyond, column + width / 2, column)
-        west = np.floor(x)
-        sites += [line * width + west % width, line * width + (west + 1) % width]
-        weights += [share * (west + 1 - x), share * (x - west)]
-    return np.stack(sites, axis=-1).astype(np.int64), np.stack(weights, axis=-1)
 
 
 def _area(images: np.ndarray, source: Equirect, target: Equirect) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import llvmlite.ir as ir
 import numpy as np
@@ -63,75 +63,82 @@ def _blend_cpu(x: Any, stencil: Any) -> Any:
 
 
 def blend_tile(lanes: int | None, vectors: int) -> Any:
-    """Return the intrinsic that blends the sites of one tap, a few vectors of channels at a time.
+    """Return the intrinsic that blends the sites of every tap, a few vectors of channels at a time.
 
-    ``tile(source, u0, count, share, p0, n, c0, row, r0, depth)`` computes, for p < n and k < vectors * lanes,
+    ``tile(source, runs, share, p0, n, taps, c0, row, r0, depth)`` computes, for p < n, t < taps and
+    k < vectors * lanes,
 
-        row[r0 + p * depth + k] = sum over u0 <= u < u0 + count of share[u] * source row (u, p0 + p) [c0 + k]
+        row[r0 + p * depth + t * channels + k] =
+            sum over runs[t] <= u < runs[t + 1] of share[u] * source row (u, p0 + p) [c0 + k]
 
-    n and count are at least 1. None stands for the lanes of the host's vectors.
+    n and taps are at least 1. None stands for the lanes of the host's vectors. The loop over taps stands in here
+    since a call with arrays for each tap would count references, which threads share.
     """
 
     @intrinsic
-    def tile(typing, source, u0, count, share, p0, n, c0, row, r0, depth):
+    def tile(typing, source, runs, share, p0, n, taps, c0, row, r0, depth):
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             e = Emitter(context, builder, signature, args)
             if lanes is not None:
                 e.lanes = lanes
                 e.vector = ir.VectorType(e.element, lanes)
                 e.zero = ir.Constant(e.vector, [0.0] * lanes)
-            x, x0, offset, step, _, _, _, _, zero = e.fields(0)
-            u0, count, n, depth = args[1], args[2], args[5], args[9]
+            x, x0, offset, step, _, _, _, channels, zero = e.fields(0)
+            n, taps, depth = args[4], args[5], args[9]
             # the zeros are one row of all channels: c0 is added after the choice between row and zeros
-            x, offset, c0 = e.at(x, x0), e.at(offset, args[4]), args[6]
-            share, row = e.data(3), e.at(e.data(7), args[8])
+            x, offset, c0 = e.at(x, x0), e.at(offset, args[3]), args[6]
+            runs, share, row = e.data(1), e.data(2), e.at(e.data(7), args[8])
+            at = [v * e.lanes for v in range(vectors)]
 
-            def add(first: Any, sites: int, fresh: bool) -> None:
-                """Emit one pass over n rows that adds `sites` slots from `first`."""
+            def add(out: Any, first: Any, sites: int, fresh: bool) -> None:
+                """Emit a pass over n rows that adds `sites` slots from `first`."""
                 slots = [e.b.add(first, ir.Constant(I64, j)) for j in range(sites)]
                 weights = [e.broadcast(e.at(share, u)) for u in slots]
                 places = [e.at(offset, e.b.mul(step, u)) for u in slots]
 
                 def site(p: Any, _: list[Any]) -> list[Any]:
-                    out = e.at(row, e.b.mul(p, depth))
-                    at = [v * e.lanes for v in range(vectors)]
-                    sums = [e.zero if fresh else e.load(e.at(out, v)) for v in at]
+                    to = e.at(out, e.b.mul(p, depth))
+                    sums = [e.zero if fresh else e.load(e.at(to, v)) for v in at]
                     for place, weight in zip(places, weights, strict=True):
                         values = e.at(e.row(x, e.index(e.at(place, p)), zero), c0)
                         sums = [e.fma(weight, e.load(e.at(values, v)), s) for v, s in zip(at, sums, strict=True)]
                     for v, total in zip(at, sums, strict=True):
-                        e.store(total, e.at(out, v))
+                        e.store(total, e.at(to, v))
                     return []
 
                 e.repeat(n, [], site)
 
-            def choose(first: Any, left: Any, fresh: bool) -> None:
+            def choose(out: Any, first: Any, left: Any, fresh: bool) -> None:
                 """Emit a pass for however many slots are left, up to MOST_AT_ONCE."""
                 done = e.b.append_basic_block("done")
-                most = e.b.append_basic_block("most")
-                cases = [e.b.append_basic_block(f"sites{j}") for j in range(1, MOST_AT_ONCE)]
-                branch = e.b.switch(left, most)
-                for j, case in enumerate(cases, 1):
-                    branch.add_case(ir.Constant(I64, j), case)
-                for j, case in enumerate([*cases, most], 1):
+                cases = {j: e.b.append_basic_block(f"sites{j}") for j in range(0 if fresh else 1, MOST_AT_ONCE + 1)}
+                branch = e.b.switch(left, cases[MOST_AT_ONCE])
+                for j, case in cases.items():
+                    if j < MOST_AT_ONCE:
+                        branch.add_case(ir.Constant(I64, j), case)
                     e.b.position_at_end(case)
-                    add(first, j, fresh)
+                    add(out, first, j, fresh)
                     e.b.branch(done)
                 e.b.position_at_end(done)
 
-            choose(u0, count, fresh=True)
-            more = e.b.sub(count, ir.Constant(I64, 1))
-            passes = e.b.sdiv(more, ir.Constant(I64, MOST_AT_ONCE))
+            def tap(t: Any, _: list[Any]) -> list[Any]:
+                first, out = e.index(e.at(runs, t)), e.at(row, e.b.mul(t, channels))
+                count = e.b.sub(e.index(e.at(runs, t, 1)), first)
+                choose(out, first, count, fresh=True)
 
-            def further(i: Any, _: list[Any]) -> list[Any]:
-                done = e.b.mul(e.b.add(i, ir.Constant(I64, 1)), ir.Constant(I64, MOST_AT_ONCE))
-                choose(e.b.add(u0, done), e.b.sub(count, done), fresh=False)
+                def further(i: Any, _: list[Any]) -> list[Any]:
+                    done = e.b.mul(e.b.add(i, ir.Constant(I64, 1)), ir.Constant(I64, MOST_AT_ONCE))
+                    choose(out, e.b.add(first, done), e.b.sub(count, done), fresh=False)
+                    return []
+
+                passes = e.b.sdiv(e.b.sub(count, ir.Constant(I64, 1)), ir.Constant(I64, MOST_AT_ONCE))
+                e.repeat(passes, [], further, always=False)
                 return []
 
-            e.repeat(passes, [], further, always=False)
+            e.repeat(taps, [], tap)
             return context.get_dummy_value()
 
-        return VOID(source, INT, INT, share, INT, INT, INT, row, INT, INT), codegen
+        return VOID(source, runs, share, INT, INT, INT, INT, row, INT, INT), codegen
 
     return tile
 
@@ -148,6 +155,14 @@ def block_sites(n, depth, itemsize):
 
 
 @kernel(inline=True)
+def aligned(size, x):
+    """An array of at least `size` elements of the type of x, aligned to a vector: others cost two lines a store."""
+    room = np.empty(size + VECTOR_BYTES // x.itemsize, x.dtype)
+    past = room.ctypes.data % VECTOR_BYTES
+    return room[(VECTOR_BYTES - past) % VECTOR_BYTES // x.itemsize :]
+
+
+@kernel(inline=True)
 def spare_end(x):
     """The last elements of a flat array, with room for a vector behind them; and where they start."""
     limit = max(0, len(x) - FEW_CHANNELS)
@@ -157,24 +172,50 @@ def spare_end(x):
     return spare, limit
 
 
+class Shares(NamedTuple):
+    """What a task of blended taps needs: the share of each slot; slots runs[t] .. runs[t + 1] belong to tap t."""
+
+    share: Any
+    runs: Any
+
+
 @kernel(inline=True)
-def shares_of(tables, first, slots, x):
+def shares_of(tables, first, slots, taps, x):
     """The shares of the slots of a task, in the type of x; empty where there are none."""
     if len(tables.share) == 0:
-        return np.empty(0, x.dtype)
-    return tables.share[first : first + slots].astype(x.dtype)
+        return Shares(np.empty(0, x.dtype), np.empty(0, np.int32))
+    runs = np.zeros(taps + 1, np.int32)
+    for u in range(slots):
+        runs[tables.tap[first + u] + 1] += 1
+    for t in range(taps):
+        runs[t + 1] += runs[t]
+    return Shares(tables.share[first : first + slots].astype(x.dtype), runs)
 
 
 @kernel(inline=True)
-def expand(source, share, p0, n, taps, depth, row, spare, limit):
-    """Put the taps of n sites from p0 side by side: row[p * depth + tap * channels + c], zero where no slot reads."""
+def tap_span(tables, first, slots, taps):
+    """The first of the taps that a task reads, and how many there are from it to the last; all of them if blended."""
+    if len(tables.share):
+        return 0, taps
+    least, most = taps, 0
+    for u in range(first, first + slots):
+        least, most = min(least, tables.tap[u]), max(most, tables.tap[u])
+    return least, most - least + 1
+
+
+@kernel(inline=True)
+def expand(source, shares, p0, n, lead, taps, depth, row, spare, limit):
+    """Put the taps of n sites from p0, from tap `lead` on, side by side; zero where no slot reads.
+
+    Tap t, channel c of site p0 + p goes to row[p * depth + (t - lead) * channels + c].
+    """
     channels = source.channels
-    if len(share):
-        blend_taps(source, share, p0, n, taps, depth, row, 0)
+    if len(shares.share):
+        blend_taps(source, shares, p0, n, taps, depth, row, 0)
         return
     in_order = source.slots == taps
     for u in range(source.slots):
-        in_order = in_order and source.tap[source.first + u] == u
+        in_order = in_order and source.tap[source.first + u] == lead + u
     if in_order and channels <= FEW_CHANNELS:
         if channels <= 4:
             copy_taps_4(source, p0, n, spare, limit, row, depth)
@@ -189,63 +230,57 @@ def expand(source, share, p0, n, taps, depth, row, spare, limit):
         for u in range(source.slots):
             at = source.offset[u * source.step + p0 + p]
             if at >= 0:
-                to = source.tap[source.first + u] * channels
+                to = (source.tap[source.first + u] - lead) * channels
                 values = source.array[source.start + at : source.start + at + channels]
                 for c in range(channels):
                     out[to + c] += values[c]
 
 
 @kernel(inline=True)
-def blend_taps(source, share, p0, n, taps, depth, row, r0):
-    """Blend every tap of n sites: row[r0 + p * depth + tap * channels + c]."""
-    channels, u = source.channels, 0
-    for t in range(taps):
-        count = 0
-        while u + count < source.slots and source.tap[source.first + u + count] == t:
-            count += 1
-        if count:
-            blend_tap(source, u, count, share, p0, n, row, r0 + t * channels, depth)
-        else:
-            for p in range(n):
-                at = r0 + p * depth + t * channels
-                row[at : at + channels] = 0
-        u += count
+def blend_taps(source, shares, p0, n, taps, depth, row, r0):
+    """Blend every tap of n sites: row[r0 + p * depth + tap * channels + c].
+
+    The last vector may overlap the one before: the same sums twice.
+    """
+    channels, lanes = source.channels, VECTOR_BYTES // row.itemsize
+    share, runs, c = shares.share, shares.runs, 0
+    if channels < NARROW:
+        blend_few(source, share, runs, p0, n, taps, depth, row, r0)
+    elif channels < lanes:
+        while c < channels:
+            c = min(c, channels - NARROW)
+            blend_narrow(source, runs, share, p0, n, taps, c, row, r0 + c, depth)
+            c += NARROW
+    else:
+        while channels - c >= 4 * lanes:
+            blend_four(source, runs, share, p0, n, taps, c, row, r0 + c, depth)
+            c += 4 * lanes
+        if channels - c >= 2 * lanes:
+            blend_two(source, runs, share, p0, n, taps, c, row, r0 + c, depth)
+            c += 2 * lanes
+        while c < channels:
+            c = min(c, channels - lanes)
+            blend_one(source, runs, share, p0, n, taps, c, row, r0 + c, depth)
+            c += lanes
     for p in range(n):
-        row[r0 + p * depth + taps * channels : r0 + (p + 1) * depth] = 0
+        for i in range(r0 + p * depth + taps * channels, r0 + (p + 1) * depth):
+            row[i] = 0
 
 
 @kernel(inline=True)
-def blend_tap(source, u, count, share, p0, n, row, r0, depth):
-    """All channels of one tap; the last vector may overlap the one before, the same sums twice."""
-    channels, lanes = source.channels, VECTOR_BYTES // row.itemsize
-    if channels < NARROW:
+def blend_few(source, share, runs, p0, n, taps, depth, row, r0):
+    """Fewer channels than the narrowest tile."""
+    x, offset, channels = source.array, source.offset, source.channels
+    for t in range(taps):
         for p in range(n):
-            out = row[r0 + p * depth : r0 + p * depth + channels]
-            out[:] = 0
-            for j in range(u, u + count):
-                at = source.offset[j * source.step + p0 + p]
-                if at >= 0:
-                    values = source.array[source.start + at : source.start + at + channels]
-                    for c in range(channels):
-                        out[c] += share[j] * values[c]
-        return
-    c = 0
-    if channels < lanes:
-        while c < channels:
-            c = min(c, channels - NARROW)
-            blend_narrow(source, u, count, share, p0, n, c, row, r0 + c, depth)
-            c += NARROW
-        return
-    while channels - c >= 4 * lanes:
-        blend_four(source, u, count, share, p0, n, c, row, r0 + c, depth)
-        c += 4 * lanes
-    if channels - c >= 2 * lanes:
-        blend_two(source, u, count, share, p0, n, c, row, r0 + c, depth)
-        c += 2 * lanes
-    while c < channels:
-        c = min(c, channels - lanes)
-        blend_one(source, u, count, share, p0, n, c, row, r0 + c, depth)
-        c += lanes
+            to = r0 + p * depth + t * channels
+            for c in range(channels):
+                total = x.dtype.type(0)
+                for u in range(runs[t], runs[t + 1]):
+                    at = offset[u * source.step + p0 + p]
+                    if at >= 0:
+                        total += share[u] * x[source.start + at + c]
+                row[to + c] = total
 
 
 @kernel()
@@ -259,7 +294,7 @@ def blend_tasks(x, y, tables):
         sample, a = q // tasks, q % tasks
         offset, target = task_room(tables)
         n, slots, first = spell_task(a, tables, channels, channels, offset, target)
-        share = shares_of(tables, first, slots, x)
+        shares = shares_of(tables, first, slots, 1, x)
         source = Source(
             xs,
             sample * sites_in * channels,
@@ -277,5 +312,5 @@ def blend_tasks(x, y, tables):
             m = 1
             while p + m < n and target[p + m] == target[p + m - 1] + channels:
                 m += 1
-            blend_taps(source, share, p, m, 1, channels, ys, y0 + target[p])
+            blend_taps(source, shares, p, m, 1, channels, ys, y0 + target[p])
             p += m

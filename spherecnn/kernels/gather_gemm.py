@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import prange
 
 from spherecnn.kernels import vector
-from spherecnn.kernels.expand import FEW_CHANNELS, block_sites, expand, shares_of, spare_end
+from spherecnn.kernels.expand import FEW_CHANNELS, aligned, block_sites, expand, shares_of, spare_end, tap_span
 from spherecnn.kernels.jit import kernel
 from spherecnn.kernels.memory import empty, zeros
 from spherecnn.kernels.op import op
@@ -31,6 +31,8 @@ VECTOR_BYTES = vector.HOST.bytes
 
 # The weight gradient is summed in parts, whose number does not depend on the threads, and the parts in order.
 PARTS, PART_SITES = 16, 512
+# A task that reads fewer than one of so many taps is told apart: only what it reads is expanded and summed.
+SPARSE = 4
 
 
 @op
@@ -153,16 +155,38 @@ def _gather_gemm_dw_cpu(x: Any, dy: Any, stencil: Any, groups: int = 1) -> Any:
     lanes = VECTOR_BYTES // x.itemsize
     padded = -(-(makes // groups) // lanes) * lanes
     stencil.check_size(max(channels, makes))
-    expanded = stencil.blends or reads % OUTER_CHANNELS != 0
-    depth = -(-taps * reads // OUTER_CHANNELS) * OUTER_CHANNELS
-    size = groups * depth * padded
-    parts = max(2, min(PARTS, samples * stencil.sites_out // PART_SITES))
-    part = empty((parts, size), x.dtype)
-    bias_part = empty((parts, stencil.biases * groups * padded), x.dtype)
-    outer_tasks(x, dy, part, bias_part, groups, taps, depth, padded, expanded, stencil.tables)
+    parts = parts_of(stencil, samples, reads)
+    part = empty((int(parts.start[-1]) * groups * padded,), x.dtype)
+    bias_part = empty((len(parts.lead), stencil.biases * groups * padded), x.dtype)
+    outer_tasks(x, dy, part, bias_part, groups, taps, padded, parts, stencil.tables)
     dw, db = empty((taps, reads, makes), x.dtype), np.empty((stencil.biases, makes), x.dtype)
-    sum_parts(part, bias_part, dw, db, groups, depth, padded)
+    sum_parts(part, bias_part, dw, db, groups, padded, parts)
     return dw, db if stencil.biases > 1 else db[0]
+
+
+class Parts(NamedTuple):
+    """The parts of a weight gradient: part i sums taps lead[i] to lead[i] + span[i], from row start[i] on."""
+
+    lead: Any
+    span: Any
+    start: Any
+    by_rows: bool  # the samples of a task follow each other, not the tasks of a sample
+
+
+def parts_of(stencil: Any, samples: int, reads: int) -> Parts:
+    """Divide the tasks of all samples in parts; where rows have taps of their own, a part has few of them."""
+    count = max(2, min(PARTS, samples * stencil.sites_out // PART_SITES))
+    tasks, by_rows = len(stencil.task) - 1, stencil.taps > SPARSE * stencil.tables.most_slots
+    lead, span = np.zeros(count, np.int64), np.full(count, stencil.taps)
+    if by_rows:
+        first = stencil.first[stencil.task]
+        least, most = np.minimum.reduceat(stencil.tap, first[:-1]), np.maximum.reduceat(stencil.tap, first[:-1])
+        for i in range(count):
+            its = slice(i * tasks // count, -(-(i + 1) * tasks // count))
+            lead[i], span[i] = least[its].min(), most[its].max() - least[its].min() + 1
+    # What a task expands is filled up to whole tiles, beyond the taps of its part.
+    rows = span * reads + OUTER_CHANNELS
+    return Parts(lead, span, np.concatenate([[0], np.cumsum(rows)]), by_rows)
 
 
 @kernel()
@@ -198,12 +222,16 @@ def block_size(left, lanes):
 
 
 @kernel(inline=True)
-def mix(source, weights, depth, sink, p0, n, makes, tail):
-    """Run the tiles over n sites and `makes` output channels; `depth` is the length of a full reduction."""
+def mix(source, weights, depth, lead, sink, p0, n, makes, tail):
+    """Run the tiles over n sites and `makes` output channels.
+
+    `depth` is the length of a full reduction, over all taps, and `lead` where in it the source begins.
+    """
     lanes = VECTOR_BYTES // source.array.itemsize
     k = 0
     while k < makes:
-        block, at = block_size(makes - k, lanes), k * depth
+        block = block_size(makes - k, lanes)
+        at = k * depth + lead * block
         if makes - k < lanes:
             mix_tail(source, weights, at, k, sink, p0, n, makes - k, tail)
         elif block == WIDE_VECTORS * lanes:
@@ -242,48 +270,51 @@ def mix_tasks(x, packed, bias, y, groups, taps, padded, tables):
     tasks, lanes = len(tables.task) - 1, VECTOR_BYTES // x.itemsize
     zero = np.zeros(max(channels, FEW_CHANNELS), x.dtype)
     spare, limit = spare_end(xs)
-    expanded = len(tables.share) > 0 or (reads < FEW_CHANNELS and taps > 1)
-    most = block_sites(tables.most_sites, depth, x.itemsize) if expanded else 0
+    few = reads < FEW_CHANNELS and taps > 1
     rows = len(bias) // (groups * padded)
     for q in prange(samples * tasks):
         sample, a = q // tasks, q % tasks
         offset, target = task_room(tables)
         n, slots, first = spell_task(a, tables, channels, outputs, offset, target)
-        share = shares_of(tables, first, slots, x)
+        shares = shares_of(tables, first, slots, taps, x)
+        lead, span = tap_span(tables, first, slots, taps)
+        expanded = len(shares.share) > 0 or (few and span <= SPARSE * slots)
+        most = block_sites(n, span * reads, x.itemsize) if expanded else n
         bias_row = tables.bias[tables.task[a]] if rows > 1 else 0
         tail_places = (np.arange(SINGLE_SITES) * lanes).astype(np.int32)
         tail = Rows(np.empty(SINGLE_SITES * lanes, x.dtype), 0, tail_places)
-        row = np.empty((most + SITES) * depth + FEW_CHANNELS if expanded else 1, x.dtype)
-        places = (np.arange(most + SITES) * depth).astype(np.int32)
+        row = aligned((most + SITES) * span * reads + FEW_CHANNELS if expanded else 1, x)
+        places = (np.arange(most + SITES if expanded else 0) * span * reads).astype(np.int32)
         flat, step = offset.reshape(-1), offset.shape[1]
         for g in range(groups):
             x0, y0 = sample * sites_in * channels + g * reads, sample * y.shape[1] * outputs + g * makes
             source = Source(xs, x0, flat, step, tables.tap, first, slots, reads, zero)
             weights = Weights(packed, g * padded * depth, bias, (bias_row * groups + g) * padded)
             sink = Rows(ys, y0, target)
-            for p0 in range(0, n, most if expanded else n):
-                m = min(most, n - p0) if expanded else n
+            for p0 in range(0, n, most):
+                m = min(most, n - p0)
                 if expanded:
-                    expand(source, share, p0, (m + SITES - 1) // SITES * SITES, taps, depth, row, spare, limit)
-                    joined = Source(row, 0, places, 0, tables.only_tap, 0, 1, depth, zero)
-                    mix(joined, weights, depth, sink, p0, m, makes, tail)
+                    full = (m + SITES - 1) // SITES * SITES
+                    expand(source, shares, p0, full, lead, span, span * reads, row, spare, limit)
+                    joined = Source(row, 0, places, 0, tables.only_tap, 0, 1, span * reads, zero)
+                    mix(joined, weights, depth, lead * reads, sink, p0, m, makes, tail)
                 else:
-                    mix(source, weights, depth, sink, p0, m, makes, tail)
+                    mix(source, weights, depth, 0, sink, p0, m, makes, tail)
 
 
 @kernel()
-def outer_tasks(x, dy, part, bias_part, groups, taps, depth, padded, expanded, tables):
+def outer_tasks(x, dy, part, bias_part, groups, taps, padded, parts, tables):
     samples, sites_in, channels = x.shape
     outputs = dy.shape[2]
     reads, makes = channels // groups, outputs // groups
     xs, gs = x.reshape(-1), dy.reshape(-1)
-    tasks, parts = len(tables.task) - 1, len(part)
+    tasks, count = len(tables.task) - 1, len(parts.lead)
     zero = np.zeros(max(channels, FEW_CHANNELS), x.dtype)
     spare, limit = spare_end(xs)
-    copies = padded != makes
-    most = block_sites(tables.most_sites, depth, x.itemsize) if expanded else tables.most_sites
-    for i in prange(parts):
-        sums = part[i]
+    copies, expanded = padded != makes, len(tables.share) > 0 or reads % OUTER_CHANNELS != 0
+    for i in prange(count):
+        rows = parts.start[i + 1] - parts.start[i]
+        sums = part[parts.start[i] * groups * padded : parts.start[i + 1] * groups * padded]
         bias_sums = bias_part[i]
         sums[:] = 0
         bias_sums[:] = 0
@@ -291,14 +322,18 @@ def outer_tasks(x, dy, part, bias_part, groups, taps, depth, padded, expanded, t
         offset, target = task_room(tables)
         flat, step = offset.reshape(-1), offset.shape[1]
         ones = Source(np.ones(1, x.dtype), 0, np.zeros(step, np.int32), 0, tables.tap, 0, 1, 1, zero)
-        row = np.empty(most * depth + FEW_CHANNELS if expanded else 1, x.dtype)
-        joined = Source(row, 0, (np.arange(most) * depth).astype(np.int32), 0, tables.tap, 0, 1, depth, zero)
         gradient = np.zeros(step * padded if copies else 1, x.dtype)
         gradient_places = (np.arange(step) * padded).astype(np.int32)
-        for q in range(i * samples * tasks // parts, (i + 1) * samples * tasks // parts):
-            sample, a = q // tasks, q % tasks
+        for q in range(i * samples * tasks // count, (i + 1) * samples * tasks // count):
+            sample, a = (q % samples, q // samples) if parts.by_rows else (q // tasks, q % tasks)
             n, slots, first = spell_task(a, tables, channels, outputs, offset, target)
-            share = shares_of(tables, first, slots, x)
+            shares = shares_of(tables, first, slots, taps, x)
+            lead, span = tap_span(tables, first, slots, taps)
+            depth = (span * reads + OUTER_CHANNELS - 1) // OUTER_CHANNELS * OUTER_CHANNELS
+            most = block_sites(n, depth, x.itemsize)
+            row = aligned(most * depth + FEW_CHANNELS if expanded else 1, x)
+            places = (np.arange(most if expanded else 0) * depth).astype(np.int32)
+            joined = Source(row, 0, places, 0, tables.tap, 0, 1, depth, zero)
             block_sums[:] = 0
             for g in range(groups):
                 flow = Rows(gs, sample * dy.shape[1] * outputs + g * makes, target)
@@ -312,11 +347,12 @@ def outer_tasks(x, dy, part, bias_part, groups, taps, depth, padded, expanded, t
                 add_outer(ones, 0, 1, flow, n, block_sums, g * padded, padded)
                 for p0 in range(0, n if expanded else 0, most):
                     m = min(most, n - p0)
-                    expand(source, share, p0, m, taps, depth, row, spare, limit)
+                    expand(source, shares, p0, m, lead, span, depth, row, spare, limit)
                     part_of_flow = Rows(flow.array, flow.start, flow.offset[p0 : p0 + m])
-                    add_outer(joined, 0, depth, part_of_flow, m, sums, g * depth * padded, padded)
+                    at = (g * rows + (lead - parts.lead[i]) * reads) * padded
+                    add_outer(joined, 0, depth, part_of_flow, m, sums, at, padded)
                 for u in range(0 if expanded else slots):
-                    at = (g * depth + tables.tap[first + u] * reads) * padded
+                    at = (g * rows + (tables.tap[first + u] - parts.lead[i]) * reads) * padded
                     add_outer(source, u * step, reads, flow, n, sums, at, padded)
             bias_at = tables.bias[tables.task[a]] * groups * padded
             for k in range(len(block_sums)):
@@ -344,23 +380,26 @@ def add_outer(source, o0, channels, flow, n, sums, at, padded):
 
 
 @kernel()
-def sum_parts(part, bias_part, dw, db, groups, depth, padded):
+def sum_parts(part, bias_part, dw, db, groups, padded, parts):
     """Add the parts in order, and drop the padding."""
     taps, reads, outputs = dw.shape
     makes = outputs // groups
     for i in prange(taps * reads):
         out = dw[i // reads, i % reads]
-        for g in range(groups):
-            at = (g * depth + i) * padded
-            for k in range(makes):
-                out[g * makes + k] = part[0, at + k]
-            for j in range(1, len(part)):
+        out[:] = 0
+        for j in range(len(parts.lead)):
+            row = i - parts.lead[j] * reads
+            if row < 0 or row >= parts.span[j] * reads:
+                continue
+            rows = parts.start[j + 1] - parts.start[j]
+            for g in range(groups):
+                at = (parts.start[j] * groups + g * rows + row) * padded
                 for k in range(makes):
-                    out[g * makes + k] += part[j, at + k]
+                    out[g * makes + k] += part[at + k]
     for r in range(len(db)):
         for k in range(outputs):
             at = (r * groups + k // makes) * padded + k % makes
             total = bias_part[0, at]
-            for j in range(1, len(part)):
+            for j in range(1, len(bias_part)):
                 total += bias_part[j, at]
             db[r, k] = total

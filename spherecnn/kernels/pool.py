@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from spherecnn.kernels.expand import blend_taps, block_sites, shares_of
+from spherecnn.kernels.expand import aligned, blend_taps, block_sites, shares_of
 from spherecnn.kernels.jit import kernel
 from spherecnn.kernels.memory import empty
 from spherecnn.kernels.op import op
@@ -130,12 +130,12 @@ def max_pool_blended(x, y, switch, taps, tables):
         sample, a = q // tasks, q % tasks
         offset, target = task_room(tables)
         n, slots, first = spell_task(a, tables, channels, 1, offset, target)
-        share, row = shares_of(tables, first, slots, x), np.empty(most * depth, x.dtype)
+        shares, row = shares_of(tables, first, slots, taps, x), aligned(most * depth, x)
         x0, flat, step = sample * sites_in * channels, offset.reshape(-1), offset.shape[1]
         source = Source(xs, x0, flat, step, tables.tap, first, slots, channels, nothing)
         for p0 in range(0, n, most):
             m = min(most, n - p0)
-            blend_taps(source, share, p0, m, taps, depth, row, 0)
+            blend_taps(source, shares, p0, m, taps, depth, row, 0)
             for p in range(m):
                 best = y[sample, target[p0 + p]]
                 by = switch[sample, target[p0 + p]]
@@ -160,7 +160,7 @@ def max_pool_dx_tasks(dy, switch, dx, tables):
         sample, a = q // tasks, q % tasks
         offset, target = task_room(tables)
         n, slots, first = spell_task(a, tables, 1, 1, offset, target)
-        share = shares_of(tables, first, slots, dy)
+        share = shares_of(tables, first, slots, NO_SWITCH, dy).share
         for p in range(n):
             out = dx[sample, target[p]]
             for c in range(channels):

@@ -1,6 +1,7 @@
 """Layers: forward and backward on one screen, one interface for every method."""
 
 from spherecnn.layers import methods as _methods  # noqa: F401  (enters the methods in the registry)
+from spherecnn.layers import row_methods as _row_methods  # noqa: F401
 from spherecnn.layers.activation import ELU, GELU, Dropout, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from spherecnn.layers.aspp import ASPP
 from spherecnn.layers.base import Layer, Param
@@ -9,6 +10,8 @@ from spherecnn.layers.conv import CircularConv2d, Conv2d, CoordConv2d
 from spherecnn.layers.conv3d import Conv3d
 from spherecnn.layers.gate import Gate
 from spherecnn.layers.gated import GatedConv2d
+from spherecnn.layers.ktn import KTNConv2d
+from spherecnn.layers.latitude import SphConv2d
 from spherecnn.layers.linear import Linear
 from spherecnn.layers.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
@@ -44,6 +47,7 @@ __all__ = [
     "GlobalAvgPool",
     "GroupNorm",
     "InstanceNorm",
+    "KTNConv2d",
     "Layer",
     "LayerNorm",
     "LeakyReLU",
@@ -58,6 +62,7 @@ __all__ = [
     "Sequential",
     "Sigmoid",
     "Softmax",
+    "SphConv2d",
     "TangentAvgPool2d",
     "TangentConv2d",
     "TangentMaxPool2d",

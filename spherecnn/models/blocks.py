@@ -94,7 +94,8 @@ def he_normal(layer: Layer, rng: np.random.Generator) -> Layer:
     Source: He et al., Delving deep into rectifiers, ICCV 2015, eq. 10.
     """
     weight = layer.params["weight"].value
-    weight[...] = rng.normal(0, math.sqrt(2 / math.prod(weight.shape[:-1])), weight.shape)
+    fan_in = getattr(layer, "fan_in", math.prod(weight.shape[:-1]))  # kernels of several sizes say theirs
+    weight[...] = rng.normal(0, np.sqrt(2 / fan_in), weight.shape)
     if "bias" in layer.params:
         layer.params["bias"].value[...] = 0
     return layer

@@ -75,7 +75,7 @@ def spherenet(
     """Build SphereNet's classifier for a method.
 
     With one channel, ten classes and 60 x 60 pixels it has 162,826 parameters with kernels of 3, as in the public
-    code, and 196,106 with kernels of 5, as in the paper. All methods but "coord" have the same number.
+    code, and 196,106 with kernels of 5, as in the paper: the same for "planar", "circular", "sphere" and "tangent".
 
     Parameters
     ----------

@@ -85,12 +85,15 @@ def axis(size: int, kernel: int, stride: int, padding: tuple[int, int], dilation
             )
         source = size - 1 - np.abs(size - 1 - np.abs(at))
     else:
-        source, turned = _fold(at, size, pole_rows=mode == "fold_poles")
+        source, turned = fold(at, size, pole_rows=mode == "fold_poles")
     return Axis(source, turned, (size,), (n,))
 
 
-def _fold(at: np.ndarray, size: int, pole_rows: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Walk along the meridian circle through the poles; each pole that is passed means half a turn."""
+def fold(at: np.ndarray, size: int, pole_rows: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return which rows stand at rows `at`, beyond the poles too, and which of them are seen half a turn away.
+
+    One walks along the meridian circle through the poles; each pole that is passed means half a turn.
+    """
     if pole_rows:
         if size < 2:
             raise InputError("a grid with rows on the poles has 1 row; expected at least 2: use padding_mode='sphere'.")

@@ -62,8 +62,8 @@ def tangent_taps(
     if reach >= math.pi / 2:
         raise InputError(
             f"a kernel of {kernel} with dilation {dilation} reaches {math.degrees(reach):.0f} degrees from its "
-            f"centre on {grid!r}; expected less than 90, where the tangent plane ends: use a smaller kernel or dilation, or "
-            "a finer grid."
+            f"centre on {grid!r}; expected less than 90, where the tangent plane ends: use a smaller kernel or "
+            "dilation, or a finer grid."
         )
     north, east = np.meshgrid(-i, j, indexing="ij")
     if spacing == "equiconv":
