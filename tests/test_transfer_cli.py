@@ -124,6 +124,7 @@ def test_weights_of_torch(run, tmp_path):
     [
         ("--weights nowhere.safetensors --to circular", "is not a file"),
         ("--weights RUN/config.toml --to circular", "is not safetensors"),
+        ("--weights RUN/best.safetensors --to circular --out RUN", "expected another folder"),
         ("--weights RUN/best.safetensors --to coord", "'coord' is not one of"),
         ("--weights RUN/best.safetensors --to circular --model RUN/config.toml", "leave them out"),
         ("--weights RUN/best.safetensors --to sphconv --data nowhere", "folder of panoramas: check the path"),

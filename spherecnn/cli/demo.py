@@ -17,7 +17,7 @@ from spherecnn.errors import InputError
 from spherecnn.files import make_folder, write_atomic
 from spherecnn.training.data import Subset
 
-METHODS = ("planar", "circular", "coord")
+METHODS = ("planar", "circular", "coord", "tangent")
 COLUMNS = ("method", "parameters", "accuracy upright", "accuracy rotated", "seconds")
 VALIDATION = 0.1
 
@@ -60,7 +60,7 @@ Examples:
 @o.seed_option
 @o.threads_option
 def command(quick: bool, out: Path | None, seed: int, threads: int | None) -> None:
-    """Train planar, circular and coord on real digits on a sphere; test them upright and rotated."""
+    """Train planar, circular, coord and tangent on real digits on a sphere; test them upright and rotated."""
     out = out or o.new_run("demo")
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out} is not empty; expected a new folder for the demo: name another, or none.")

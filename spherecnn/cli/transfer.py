@@ -89,7 +89,7 @@ def command(
 ) -> None:
     """Carry a planar network, trained on ordinary pictures, over to the sphere; no labels are needed.
 
-    The new network gives on a panorama what the planar one gives on a picture taken in each direction. A network that
+    On a panorama the new network comes near to what the planar one gives on a picture taken in each direction. One that
     was trained on panoramas has learned their distortion, and loses by it.
 
     \b
@@ -97,6 +97,8 @@ def command(
     sphconv                    kernels of every row, solved for to give what the planar network gives on tangent planes
     ktn                        the planar kernels and a small network that makes the rows' kernels from them
     """
+    if out is not None and out.resolve() == weights.resolve().parent:
+        raise InputError(f"--out is {out}, where the weights are; expected another folder: the planar network stays.")
     planar, said = load_planar(weights, model, names)
     run = weights.parent if (weights.parent / "config.toml").is_file() and not said else None
     config = None if run is None else load_config(run / "config.toml")

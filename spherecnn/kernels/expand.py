@@ -65,18 +65,20 @@ def _blend_cpu(x: Any, stencil: Any) -> Any:
 def blend_tile(lanes: int | None, vectors: int) -> Any:
     """Return the intrinsic that blends the sites of every tap, a few vectors of channels at a time.
 
-    ``tile(source, runs, share, p0, n, taps, c0, row, r0, depth)`` computes, for p < n, t < taps and
+    ``tile(source, runs, share, p0, n, taps, c0, row, r0, depth, spare, limit)`` computes, for p < n, t < taps and
     k < vectors * lanes,
 
         row[r0 + p * depth + t * channels + k] =
             sum over runs[t] <= u < runs[t + 1] of share[u] * source row (u, p0 + p) [c0 + k]
 
-    n and taps are at least 1. None stands for the lanes of the host's vectors. The loop over taps stands in here
-    since a call with arrays for each tap would count references, which threads share.
+    n and taps are at least 1. None stands for the lanes of the host's vectors. A tile of fewer lanes may be wider
+    than the channels: what it writes beyond them is overwritten by the next tap, and sources from `limit` on, near
+    the end of the array, are read from `spare`. The loop over taps stands in here since a call with arrays for each
+    tap would count references, which threads share.
     """
 
     @intrinsic
-    def tile(typing, source, runs, share, p0, n, taps, c0, row, r0, depth):
+    def tile(typing, source, runs, share, p0, n, taps, c0, row, r0, depth, spare, limit):
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             e = Emitter(context, builder, signature, args)
             if lanes is not None:
@@ -86,9 +88,19 @@ def blend_tile(lanes: int | None, vectors: int) -> Any:
             x, x0, offset, step, _, _, _, channels, zero = e.fields(0)
             n, taps, depth = args[4], args[5], args[9]
             # the zeros are one row of all channels: c0 is added after the choice between row and zeros
-            x, offset, c0 = e.at(x, x0), e.at(offset, args[3]), args[6]
+            offset, c0 = e.at(offset, args[3]), args[6]
             runs, share, row = e.data(1), e.data(2), e.at(e.data(7), args[8])
+            spare, limit = e.data(10), args[11]
             at = [v * e.lanes for v in range(vectors)]
+
+            def values(place: Any) -> Any:
+                """Pointer to the channels of a source, to its copy near the end of the array, or to zeros."""
+                if lanes is None:
+                    return e.row(e.at(x, x0), place, zero)
+                whole = e.b.add(x0, place)
+                past = e.b.icmp_signed(">=", whole, limit)
+                pointer = e.b.select(past, e.at(spare, e.b.sub(whole, limit)), e.at(x, whole))
+                return e.b.select(e.b.icmp_signed("<", place, ir.Constant(I64, 0)), zero, pointer)
 
             def add(out: Any, first: Any, sites: int, fresh: bool) -> None:
                 """Emit a pass over n rows that adds `sites` slots from `first`."""
@@ -100,8 +112,8 @@ def blend_tile(lanes: int | None, vectors: int) -> Any:
                     to = e.at(out, e.b.mul(p, depth))
                     sums = [e.zero if fresh else e.load(e.at(to, v)) for v in at]
                     for place, weight in zip(places, weights, strict=True):
-                        values = e.at(e.row(x, e.index(e.at(place, p)), zero), c0)
-                        sums = [e.fma(weight, e.load(e.at(values, v)), s) for v, s in zip(at, sums, strict=True)]
+                        found = e.at(values(e.index(e.at(place, p))), c0)
+                        sums = [e.fma(weight, e.load(e.at(found, v)), s) for v, s in zip(at, sums, strict=True)]
                     for v, total in zip(at, sums, strict=True):
                         e.store(total, e.at(to, v))
                     return []
@@ -138,7 +150,7 @@ def blend_tile(lanes: int | None, vectors: int) -> Any:
             e.repeat(taps, [], tap)
             return context.get_dummy_value()
 
-        return VOID(source, runs, share, INT, INT, INT, INT, row, INT, INT), codegen
+        return VOID(source, runs, share, INT, INT, INT, INT, row, INT, INT, spare, INT), codegen
 
     return tile
 
@@ -211,7 +223,7 @@ def expand(source, shares, p0, n, lead, taps, depth, row, spare, limit):
     """
     channels = source.channels
     if len(shares.share):
-        blend_taps(source, shares, p0, n, taps, depth, row, 0)
+        blend_taps(source, shares, p0, n, taps, depth, row, 0, spare, limit)
         return
     in_order = source.slots == taps
     for u in range(source.slots):
@@ -237,80 +249,56 @@ def expand(source, shares, p0, n, lead, taps, depth, row, spare, limit):
 
 
 @kernel(inline=True)
-def blend_taps(source, shares, p0, n, taps, depth, row, r0):
-    """Blend every tap of n sites: row[r0 + p * depth + tap * channels + c].
+def blend_taps(source, shares, p0, n, taps, depth, row, r0, spare, limit):
+    """Blend every tap of n sites: row[r0 + p * depth + tap * channels + c], then zeros up to the next site.
 
-    The last vector may overlap the one before: the same sums twice.
+    The last vector may overlap the one before: the same sums twice. Fewer channels than the narrowest tile need a
+    depth with room for one beyond the taps.
     """
     channels, lanes = source.channels, VECTOR_BYTES // row.itemsize
     share, runs, c = shares.share, shares.runs, 0
-    if channels < NARROW:
-        blend_few(source, share, runs, p0, n, taps, depth, row, r0)
-    elif channels < lanes:
+    if channels < lanes:
         while c < channels:
-            c = min(c, channels - NARROW)
-            blend_narrow(source, runs, share, p0, n, taps, c, row, r0 + c, depth)
+            c = max(0, min(c, channels - NARROW))
+            blend_narrow(source, runs, share, p0, n, taps, c, row, r0 + c, depth, spare, limit)
             c += NARROW
     else:
         while channels - c >= 4 * lanes:
-            blend_four(source, runs, share, p0, n, taps, c, row, r0 + c, depth)
+            blend_four(source, runs, share, p0, n, taps, c, row, r0 + c, depth, spare, limit)
             c += 4 * lanes
         if channels - c >= 2 * lanes:
-            blend_two(source, runs, share, p0, n, taps, c, row, r0 + c, depth)
+            blend_two(source, runs, share, p0, n, taps, c, row, r0 + c, depth, spare, limit)
             c += 2 * lanes
         while c < channels:
             c = min(c, channels - lanes)
-            blend_one(source, runs, share, p0, n, taps, c, row, r0 + c, depth)
+            blend_one(source, runs, share, p0, n, taps, c, row, r0 + c, depth, spare, limit)
             c += lanes
     for p in range(n):
         for i in range(r0 + p * depth + taps * channels, r0 + (p + 1) * depth):
             row[i] = 0
 
 
-@kernel(inline=True)
-def blend_few(source, share, runs, p0, n, taps, depth, row, r0):
-    """Fewer channels than the narrowest tile."""
-    x, offset, channels = source.array, source.offset, source.channels
-    for t in range(taps):
-        for p in range(n):
-            to = r0 + p * depth + t * channels
-            for c in range(channels):
-                total = x.dtype.type(0)
-                for u in range(runs[t], runs[t + 1]):
-                    at = offset[u * source.step + p0 + p]
-                    if at >= 0:
-                        total += share[u] * x[source.start + at + c]
-                row[to + c] = total
-
-
 @kernel()
 def blend_tasks(x, y, tables):
-    """Blend to the outputs themselves, whose sites follow each other in a task of shares."""
+    """Blend a block of sites at a time, beside the outputs, and copy."""
     samples, sites_in, channels = x.shape
-    xs, ys = x.reshape(-1), y.reshape(-1)
-    tasks = len(tables.task) - 1
-    zero = np.zeros(channels, x.dtype)
+    xs = x.reshape(-1)
+    tasks, depth = len(tables.task) - 1, max(channels, NARROW)
+    zero = np.zeros(max(channels, FEW_CHANNELS), x.dtype)
+    spare, limit = spare_end(xs)
     for q in prange(samples * tasks):
         sample, a = q // tasks, q % tasks
         offset, target = task_room(tables)
-        n, slots, first = spell_task(a, tables, channels, channels, offset, target)
+        n, slots, first = spell_task(a, tables, channels, 1, offset, target)
         shares = shares_of(tables, first, slots, 1, x)
-        source = Source(
-            xs,
-            sample * sites_in * channels,
-            offset.reshape(-1),
-            offset.shape[1],
-            tables.tap,
-            first,
-            slots,
-            channels,
-            zero,
-        )
-        y0 = sample * y.shape[1] * channels
-        p = 0
-        while p < n:
-            m = 1
-            while p + m < n and target[p + m] == target[p + m - 1] + channels:
-                m += 1
-            blend_taps(source, shares, p, m, 1, channels, ys, y0 + target[p])
-            p += m
+        x0, flat, step = sample * sites_in * channels, offset.reshape(-1), offset.shape[1]
+        source = Source(xs, x0, flat, step, tables.tap, first, slots, channels, zero)
+        most = block_sites(n, depth, x.itemsize)
+        row = aligned(most * depth, x)
+        for p0 in range(0, n, most):
+            m = min(most, n - p0)
+            blend_taps(source, shares, p0, m, 1, depth, row, 0, spare, limit)
+            for p in range(m):
+                out = y[sample, target[p0 + p]]
+                for c in range(channels):
+                    out[c] = row[p * depth + c]

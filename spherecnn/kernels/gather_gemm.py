@@ -8,7 +8,7 @@ import numpy as np
 from numba import prange
 
 from spherecnn.kernels import vector
-from spherecnn.kernels.expand import FEW_CHANNELS, aligned, block_sites, expand, shares_of, spare_end, tap_span
+from spherecnn.kernels.expand import FEW_CHANNELS, NARROW, aligned, block_sites, expand, shares_of, spare_end, tap_span
 from spherecnn.kernels.jit import kernel
 from spherecnn.kernels.memory import empty, zeros
 from spherecnn.kernels.op import op
@@ -279,12 +279,13 @@ def mix_tasks(x, packed, bias, y, groups, taps, padded, tables):
         shares = shares_of(tables, first, slots, taps, x)
         lead, span = tap_span(tables, first, slots, taps)
         expanded = len(shares.share) > 0 or (few and span <= SPARSE * slots)
-        most = block_sites(n, span * reads, x.itemsize) if expanded else n
+        stride = span * reads + (NARROW if reads < NARROW else 0)
+        most = block_sites(n, stride, x.itemsize) if expanded else n
         bias_row = tables.bias[tables.task[a]] if rows > 1 else 0
         tail_places = (np.arange(SINGLE_SITES) * lanes).astype(np.int32)
         tail = Rows(np.empty(SINGLE_SITES * lanes, x.dtype), 0, tail_places)
-        row = aligned((most + SITES) * span * reads + FEW_CHANNELS if expanded else 1, x)
-        places = (np.arange(most + SITES if expanded else 0) * span * reads).astype(np.int32)
+        row = aligned((most + SITES) * stride + FEW_CHANNELS if expanded else 1, x)
+        places = (np.arange(most + SITES if expanded else 0) * stride).astype(np.int32)
         flat, step = offset.reshape(-1), offset.shape[1]
         for g in range(groups):
             x0, y0 = sample * sites_in * channels + g * reads, sample * y.shape[1] * outputs + g * makes
@@ -295,7 +296,7 @@ def mix_tasks(x, packed, bias, y, groups, taps, padded, tables):
                 m = min(most, n - p0)
                 if expanded:
                     full = (m + SITES - 1) // SITES * SITES
-                    expand(source, shares, p0, full, lead, span, span * reads, row, spare, limit)
+                    expand(source, shares, p0, full, lead, span, stride, row, spare, limit)
                     joined = Source(row, 0, places, 0, tables.only_tap, 0, 1, span * reads, zero)
                     mix(joined, weights, depth, lead * reads, sink, p0, m, makes, tail)
                 else:
@@ -330,9 +331,10 @@ def outer_tasks(x, dy, part, bias_part, groups, taps, padded, parts, tables):
             shares = shares_of(tables, first, slots, taps, x)
             lead, span = tap_span(tables, first, slots, taps)
             depth = (span * reads + OUTER_CHANNELS - 1) // OUTER_CHANNELS * OUTER_CHANNELS
-            most = block_sites(n, depth, x.itemsize)
-            row = aligned(most * depth + FEW_CHANNELS if expanded else 1, x)
-            places = (np.arange(most if expanded else 0) * depth).astype(np.int32)
+            stride = depth + (NARROW if reads < NARROW else 0)
+            most = block_sites(n, stride, x.itemsize)
+            row = aligned(most * stride + FEW_CHANNELS if expanded else 1, x)
+            places = (np.arange(most if expanded else 0) * stride).astype(np.int32)
             joined = Source(row, 0, places, 0, tables.tap, 0, 1, depth, zero)
             block_sums[:] = 0
             for g in range(groups):
@@ -347,7 +349,7 @@ def outer_tasks(x, dy, part, bias_part, groups, taps, padded, parts, tables):
                 add_outer(ones, 0, 1, flow, n, block_sums, g * padded, padded)
                 for p0 in range(0, n if expanded else 0, most):
                     m = min(most, n - p0)
-                    expand(source, shares, p0, m, lead, span, depth, row, spare, limit)
+                    expand(source, shares, p0, m, lead, span, stride, row, spare, limit)
                     part_of_flow = Rows(flow.array, flow.start, flow.offset[p0 : p0 + m])
                     at = (g * rows + (lead - parts.lead[i]) * reads) * padded
                     add_outer(joined, 0, depth, part_of_flow, m, sums, at, padded)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from spherecnn.kernels.expand import aligned, blend_taps, block_sites, shares_of
+from spherecnn.kernels.expand import FEW_CHANNELS, NARROW, aligned, blend_taps, block_sites, shares_of, spare_end
 from spherecnn.kernels.jit import kernel
 from spherecnn.kernels.memory import empty
 from spherecnn.kernels.op import op
@@ -123,9 +123,10 @@ def max_pool_tasks(x, y, switch, tables):
 def max_pool_blended(x, y, switch, taps, tables):
     """Blend the taps of a block of sites, then compare them."""
     samples, sites_in, channels = x.shape
-    xs, depth = x.reshape(-1), taps * channels
+    xs, depth = x.reshape(-1), taps * channels + NARROW
     tasks, most = len(tables.task) - 1, block_sites(tables.most_sites, depth, x.itemsize)
-    nothing = np.zeros(channels, x.dtype)
+    nothing = np.zeros(max(channels, FEW_CHANNELS), x.dtype)
+    spare, limit = spare_end(xs)
     for q in prange(samples * tasks):
         sample, a = q // tasks, q % tasks
         offset, target = task_room(tables)
@@ -135,7 +136,7 @@ def max_pool_blended(x, y, switch, taps, tables):
         source = Source(xs, x0, flat, step, tables.tap, first, slots, channels, nothing)
         for p0 in range(0, n, most):
             m = min(most, n - p0)
-            blend_taps(source, shares, p0, m, taps, depth, row, 0)
+            blend_taps(source, shares, p0, m, taps, depth, row, 0, spare, limit)
             for p in range(m):
                 best = y[sample, target[p0 + p]]
                 by = switch[sample, target[p0 + p]]
