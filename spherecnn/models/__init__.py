@@ -22,6 +22,7 @@ from spherecnn.models.encoder_decoder import EncoderDecoder, encoder_decoder
 from spherecnn.models.inpainter import Inpainter, inpainter
 from spherecnn.models.residual import Bottleneck, ResidualBlock
 from spherecnn.models.resnet import ResNet, resnet
+from spherecnn.models.spherenet import SphereNet, spherenet
 from spherecnn.models.unet import UNet, unet
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Inpainter",
     "ResNet",
     "ResidualBlock",
+    "SphereNet",
     "UNet",
     "UpBlock",
     "build",
@@ -50,6 +52,7 @@ __all__ = [
     "encoder_decoder",
     "inpainter",
     "resnet",
+    "spherenet",
     "unet",
 ]
 
@@ -59,6 +62,7 @@ MODELS: dict[str, Callable[..., Any]] = {
     "encoder_decoder": encoder_decoder,
     "inpainter": inpainter,
     "resnet": resnet,
+    "spherenet": spherenet,
     "unet": unet,
 }
 
