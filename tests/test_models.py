@@ -21,6 +21,7 @@ TINY = {
     "deeplab": lambda method, grid=GRID: sc.models.deeplab(method, 2, 3, grid, width=2, output_stride=4, rng=0),
     "inpainter": lambda method, grid=GRID: sc.models.inpainter(method, 2, 3, grid, width=2, rng=0),
     "spherenet": lambda method, grid=GRID: sc.models.spherenet(method, 2, 3, grid, width=2, rng=0),
+    "stack": lambda method, grid=GRID: sc.models.stack(method, 2, 3, grid, width=2, depth=2, rng=0),
     "unet": lambda method, grid=GRID: sc.models.unet(method, 2, 3, grid, width=2, depth=2, rng=0),
 }
 CLASSIFIERS = ("classifier", "resnet", "spherenet")

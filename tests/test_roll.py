@@ -139,6 +139,7 @@ NETWORKS = {
     "encoder_decoder": lambda method: sc.models.encoder_decoder(method, 2, 3, GRID, width=4, rng=0),
     "deeplab": lambda method: sc.models.deeplab(method, 2, 3, GRID, width=4, output_stride=4, rng=0),
     "inpainter": lambda method: sc.models.inpainter(method, 2, 3, GRID, width=4, rng=0),
+    "stack": lambda method: sc.models.stack(method, 2, 3, GRID, width=4, depth=2, rng=0),
     "unet": lambda method: sc.models.unet(method, 2, 3, GRID, width=8, depth=3, rng=0),
     "unet_transpose": lambda method: sc.models.unet(method, 2, 3, GRID, width=8, depth=2, up="transpose", rng=0),
     "unet_group": lambda method: sc.models.unet(method, 2, 3, GRID, width=8, depth=2, norm="group", rng=0),
@@ -159,7 +160,7 @@ def test_networks_turn_with_the_panorama(name, method):
     shapes = ((1, *GRID.shape, 2),)
     stride = total_stride(net, *shapes)
     assert wraps(net)
-    assert 1 < stride < GRID.width
+    assert (1 if name == "stack" else 2) <= stride < GRID.width
     for shift in (stride, GRID.width - stride):
         assert turned_apart(net, shapes, shift, rng) <= bound(net)
 

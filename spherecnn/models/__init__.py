@@ -23,6 +23,7 @@ from spherecnn.models.inpainter import Inpainter, inpainter
 from spherecnn.models.residual import Bottleneck, ResidualBlock
 from spherecnn.models.resnet import ResNet, resnet
 from spherecnn.models.spherenet import SphereNet, spherenet
+from spherecnn.models.stack import Stack, stack
 from spherecnn.models.unet import UNet, unet
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "ResNet",
     "ResidualBlock",
     "SphereNet",
+    "Stack",
     "UNet",
     "UpBlock",
     "build",
@@ -53,6 +55,7 @@ __all__ = [
     "inpainter",
     "resnet",
     "spherenet",
+    "stack",
     "unet",
 ]
 
@@ -63,6 +66,7 @@ MODELS: dict[str, Callable[..., Any]] = {
     "inpainter": inpainter,
     "resnet": resnet,
     "spherenet": spherenet,
+    "stack": stack,
     "unet": unet,
 }
 
