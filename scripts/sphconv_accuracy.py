@@ -84,12 +84,11 @@ def load(folder: Path | None, seed: int) -> Pictures:
     grid = sc.grids.Equirect(1)
     if folder is not None:
         parts = [sc.datasets.mnist(folder, grid, split=split) for split in ("train", "test")]
-        found = [((p.images / np.float32(p.white))[..., None], p.labels) for p in parts]
+        found = [p.flat.batch(np.arange(len(p))) for p in parts]
         return Pictures(found[0], found[1], folder.name)
     parts = [sc.datasets.digits(grid, split=split) for split in ("train", "test")]
-    images = np.concatenate([p.images for p in parts])[..., None].astype(np.float32) / parts[0].white
+    images, labels = (np.concatenate(a) for a in zip(*(p.flat.batch(np.arange(len(p))) for p in parts), strict=True))
     images = sc.layers.Upsample((16, 16), padding_mode="replicate")(images)
-    labels = np.concatenate([p.labels for p in parts])
     kept, held = sc.datasets.stratified_split(labels, HELD, seed)
     return Pictures((images[kept], labels[kept]), (images[held], labels[held]), "digits")
 

@@ -274,6 +274,11 @@ CASES = [
         ((2, 16, 32, 2),),
     ),
     Case(
+        "spherenet",
+        lambda rng: models.spherenet("sphere", 2, 3, Equirect(4, 8), width=3, kernel_size=5, rng=rng),
+        ((2, 4, 8, 2),),
+    ),
+    Case(
         "up_block",
         lambda rng: models.UpBlock("circular", 4, 3, 2, Equirect(2, 5), Equirect(5, 11), up="transpose", rng=rng),
         ((2, 2, 5, 4), (2, 5, 11, 3)),

@@ -20,9 +20,11 @@ TINY = {
     "encoder_decoder": lambda method, grid=GRID: sc.models.encoder_decoder(method, 2, 3, grid, width=2, depth=2, rng=0),
     "deeplab": lambda method, grid=GRID: sc.models.deeplab(method, 2, 3, grid, width=2, output_stride=4, rng=0),
     "inpainter": lambda method, grid=GRID: sc.models.inpainter(method, 2, 3, grid, width=2, rng=0),
+    "spherenet": lambda method, grid=GRID: sc.models.spherenet(method, 2, 3, grid, width=2, rng=0),
     "stack": lambda method, grid=GRID: sc.models.stack(method, 2, 3, grid, width=2, depth=2, rng=0),
     "unet": lambda method, grid=GRID: sc.models.unet(method, 2, 3, grid, width=2, depth=2, rng=0),
 }
+CLASSIFIERS = ("classifier", "resnet", "spherenet")
 
 
 # Kernels with the footprint that they have on a tangent plane, which shows less than half a coarse sphere.
@@ -44,7 +46,7 @@ def test_every_network_takes_every_method(name, method, tmp_path):
     net = TINY[name](method, grid)
     x = smooth_input(2, *grid.shape, 2).astype(np.float32)
     y, backward = net.forward(x, train=True)
-    assert y.shape == net.out_shape(x.shape) == ((2, 3) if name in ("classifier", "resnet") else (2, *grid.shape, 3))
+    assert y.shape == net.out_shape(x.shape) == ((2, 3) if name in CLASSIFIERS else (2, *grid.shape, 3))
     assert np.isfinite(backward(np.ones_like(y))).all()
     assert all(p.has_grad for p in net.named_params().values())
     assert net.config["method"] == method
@@ -123,6 +125,7 @@ def test_he_normal_keeps_the_variance():
         (lambda: sc.models.unet("circular", 3, 0, GRID), "out_channels is 0"),
         (lambda: sc.models.deeplab("circular", 3, 1, GRID, output_stride=16), "expected one of 1, 2, 4, 8"),
         (lambda: sc.models.deeplab("circular", 3, 1, GRID, atrous_rates=()), "atrous_rates is empty"),
+        (lambda: sc.models.spherenet("circular", 3, 2, GRID, pool_size=4), "pool_size is 4; expected one of 2, 3"),
         (lambda: sc.models.build({"model": "vit"}), "the model is 'vit'; expected one of"),
         (lambda: sc.models.build({"model": "unet", "grid": GRID.config(), "size": 1}), "does not fit unet"),
     ],
@@ -188,6 +191,13 @@ class Torch:
             x = self.double(self.torch.cat([skips.pop(), x], 1), f"up{stage + 1}.convs")
         return self.f.conv2d(x, self.params["head.weight"], self.params["head.bias"])
 
+    def spherenet(self, x, pool_size):
+        for name in ("features.0", "features.3"):
+            w = self.params[f"{name}.weight"]
+            x = self.f.conv2d(x, w, self.params[f"{name}.bias"], 1, w.shape[-1] // 2)
+            x = self.f.relu(self.f.max_pool2d(x, pool_size, 2, pool_size // 3))
+        return self.f.linear(x.permute(0, 2, 3, 1).flatten(1), self.params["head.weight"], self.params["head.bias"])
+
 
 def params(net):
     return net.named_params().items()
@@ -231,6 +241,12 @@ def test_resnet_is_torchs(depth, stem, steps):
     net = sc.models.resnet("planar", 3, 4, grid, depth=depth, width=3, stem=stem, rng=0)
     area, blocks = net.encoder.grid_out.area, (3, 4, 6, 3) if depth == 50 else (2, 2, 2, 2)
     assert_same_as_torch(net, lambda t, x: t.resnet(x, area, steps, stem, blocks))
+
+
+@pytest.mark.parametrize(("kernel_size", "pool_size"), [(3, None), (5, 3)])
+def test_spherenet_is_torchs(kernel_size, pool_size):
+    net = sc.models.spherenet("planar", 2, 3, sc.grids.Equirect(12, 12), 3, kernel_size, pool_size, rng=0)
+    assert_same_as_torch(net, lambda t, x: t.spherenet(x, pool_size or 2))
 
 
 def test_unet_is_torchs():

@@ -82,6 +82,8 @@ def layers() -> Iterator[sc.layers.Layer]:
     yield sc.layers.Conv2d(16, 32, 3, groups=2, rng=0)
     yield sc.layers.MaxPool2d(2)
     yield sc.layers.AvgPool2d(2)
+    yield sc.layers.TangentMaxPool2d(3, 2, grid=GRID)
+    yield sc.layers.TangentAvgPool2d(3, 2, grid=GRID)
     yield sc.layers.BatchNorm(16)
     yield sc.layers.LayerNorm(16)
     yield sc.layers.GroupNorm(4, 16)

@@ -10,8 +10,9 @@ from spherecnn.datasets.folder import PanoramaFolder, panoramas, read_panorama
 from spherecnn.datasets.idx import mnist, read_idx
 from spherecnn.datasets.inpainting import Holes, Inpainting, NewHoles, hide, inpainting
 from spherecnn.datasets.notsoclevr import NotSoClevr, not_so_clevr
+from spherecnn.datasets.omnimnist import omni_mnist
 from spherecnn.datasets.paired import PairedFolder, paired, read_labels
-from spherecnn.datasets.planar import PlanarDataset
+from spherecnn.datasets.planar import FlatPictures, Place, PlanarDataset
 from spherecnn.datasets.project import project_planar
 from spherecnn.datasets.split import stratified_split
 from spherecnn.datasets.transforms import (
@@ -25,6 +26,7 @@ from spherecnn.datasets.transforms import (
 
 __all__ = [
     "Compose",
+    "FlatPictures",
     "Holes",
     "Inpainting",
     "NewHoles",
@@ -32,6 +34,7 @@ __all__ = [
     "PairedFolder",
     "PanoramaFolder",
     "Photometric",
+    "Place",
     "PlanarDataset",
     "RotateAugment",
     "digits",
@@ -40,6 +43,7 @@ __all__ = [
     "looking_at",
     "mnist",
     "not_so_clevr",
+    "omni_mnist",
     "paired",
     "panoramas",
     "project_planar",

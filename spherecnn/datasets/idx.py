@@ -79,6 +79,7 @@ def mnist(
     rotate: str = "none",
     fov_deg: float = 120.0,
     seed: int = 0,
+    flip: bool = False,
 ) -> PlanarDataset:
     """Read MNIST, Fashion-MNIST or any set with the same four files, and put its pictures on the sphere.
 
@@ -91,12 +92,14 @@ def mnist(
         Where the pictures are put.
     split : {"train", "test"}
         Which two of the files.
-    rotate : {"none", "yaw", "so3"}
+    rotate : {"none", "yaw", "so3", "tilt"}
         Orientation of each picture: upright at lat 0, lon 0, or drawn once from these rotations.
     fov_deg : float
         Field of view of a picture in degrees.
     seed : int
         Seeds the orientations.
+    flip : bool
+        Mirror every second picture, left to right, at random.
 
     Returns
     -------
@@ -130,6 +133,7 @@ def mnist(
         rotate=rotate,
         fov_deg=fov_deg,
         seed=(seed, int(split == "test")),
+        flip=flip,
     )
 
 

@@ -15,16 +15,24 @@ from spherecnn.kernels.sample import sample_equirect
 Transform = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 Turn = Callable[[np.ndarray, str], np.ndarray]
 KINDS = ("none", "yaw", "so3")
+PLACES = (*KINDS, "tilt")
 
 
 def random_rotation(rng: np.random.Generator, kind: str = "so3", size: int | None = None) -> Rotation:
-    """Draw rotations uniformly.
+    r"""Draw rotations.
+
+    "tilt" carries what lies at lat 0, lon 0 to
+
+    .. math:: lat \sim U(-\pi/2, \pi/2),\qquad lon \sim U(-\pi, \pi)
+
+    with north kept up: as many places within 10 degrees of a pole as of the equator, far more than of the sphere.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-    kind : {"so3", "yaw", "none"}
-        Every rotation (Haar measure), rotations about the vertical axis, or the identity.
+    kind : {"so3", "yaw", "tilt", "none"}
+        Every rotation (Haar measure), rotations about the vertical axis, up or down and then about the vertical
+        axis, or the identity.
     size : int, optional
         How many; None for a single rotation.
 
@@ -37,11 +45,18 @@ def random_rotation(rng: np.random.Generator, kind: str = "so3", size: int | Non
     >>> turn = random_rotation(np.random.default_rng(0), "yaw")
     >>> turn.apply([0.0, 0.0, 1.0])
     array([0., 0., 1.])
+
+    Notes
+    -----
+    "tilt": Coors, Condurache and Geiger, "SphereNet", ECCV 2018, section 4.1.
     """
-    check_choice("kind", kind, KINDS)
+    check_choice("kind", kind, PLACES)
     axes = () if size is None else (size,)
     if kind == "so3":
         return Rotation.from_quat(rng.standard_normal((*axes, 4)))
+    if kind == "tilt":
+        lat, lon = rng.uniform(-np.pi / 2, np.pi / 2, axes), rng.uniform(-np.pi, np.pi, axes)
+        return Rotation.from_euler("ZY", np.stack([lon, -lat], axis=-1))
     angle = np.asarray(rng.uniform(0, 2 * np.pi, axes) if kind == "yaw" else np.zeros(axes))
     return Rotation.from_rotvec(angle[..., None] * np.array([0.0, 0.0, 1.0]))
 

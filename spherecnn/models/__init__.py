@@ -22,6 +22,7 @@ from spherecnn.models.encoder_decoder import EncoderDecoder, encoder_decoder
 from spherecnn.models.inpainter import Inpainter, inpainter
 from spherecnn.models.residual import Bottleneck, ResidualBlock
 from spherecnn.models.resnet import ResNet, resnet
+from spherecnn.models.spherenet import SphereNet, spherenet
 from spherecnn.models.stack import Stack, stack
 from spherecnn.models.unet import UNet, unet
 
@@ -38,6 +39,7 @@ __all__ = [
     "Inpainter",
     "ResNet",
     "ResidualBlock",
+    "SphereNet",
     "Stack",
     "UNet",
     "UpBlock",
@@ -52,6 +54,7 @@ __all__ = [
     "encoder_decoder",
     "inpainter",
     "resnet",
+    "spherenet",
     "stack",
     "unet",
 ]
@@ -62,6 +65,7 @@ MODELS: dict[str, Callable[..., Any]] = {
     "encoder_decoder": encoder_decoder,
     "inpainter": inpainter,
     "resnet": resnet,
+    "spherenet": spherenet,
     "stack": stack,
     "unet": unet,
 }

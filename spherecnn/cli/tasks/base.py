@@ -95,7 +95,7 @@ class TaskCommands:
         """The network of a run."""
         name, grid = config["model"], data.grid
         settings: dict[str, Any] = {
-            "classes" if name in ("classifier", "resnet") else "out_channels": self.outputs(data)
+            "classes" if name in ("classifier", "resnet", "spherenet") else "out_channels": self.outputs(data)
         }
         if name in ("unet", "encoder_decoder"):
             # No pooling to a single row: four stages, fewer on a small grid.

@@ -24,7 +24,7 @@ class Classify(TaskCommands):
     """Digits, MNIST-format files, or a folder with a sub-folder a class."""
 
     name = "classify"
-    models = ("classifier", "resnet")
+    models = ("classifier", "resnet", "spherenet")
     asked = ("accuracy", "confusion")
     takes = ("class_weights",)
 
