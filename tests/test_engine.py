@@ -135,7 +135,8 @@ import numpy as np
 from spherecnn.kernels import vector
 from spherecnn.kernels.gather_gemm import gather_gemm, gather_gemm_dw
 from spherecnn.kernels.spmm import spmm
-from spherecnn.stencils import resize, window
+from spherecnn.grids import Equirect
+from spherecnn.stencils import resize, tangent, window
 rng = np.random.default_rng(0)
 stencil = window((5, 8), (3, 3), padding=((1, 1), (1, 1)), padding_mode="circular")
 for reads, makes in ((3, 16), (20, 43)):
@@ -143,6 +144,13 @@ for reads, makes in ((3, 16), (20, 43)):
     for got, expected in zip(
         (gather_gemm(x, w, None, stencil), *gather_gemm_dw(x, dy, stencil)),
         (gather_gemm.definition(x, w, None, stencil), *gather_gemm_dw.definition(x, dy, stencil)), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=0, atol=2e-4)
+blended = tangent(Equirect(5, 8), (1, 3))
+for reads, makes in ((1, 16), (3, 5), (7, 16), (20, 43)):
+    x, w, dy = (rng.standard_normal(s, dtype=np.float32) for s in ((2, 40, reads), (3, reads, makes), (2, 40, makes)))
+    for got, expected in zip(
+        (gather_gemm(x, w, None, blended), *gather_gemm_dw(x, dy, blended)),
+        (gather_gemm.definition(x, w, None, blended), *gather_gemm_dw.definition(x, dy, blended)), strict=True):
         np.testing.assert_allclose(got, expected, rtol=0, atol=2e-4)
 for channels in (3, 20, 67):
     matrix, x = resize((5, 8), (9, 13)), rng.standard_normal((2, 40, channels), dtype=np.float32)

@@ -46,7 +46,7 @@ def sampling_matrix(source: Source | Perspective, xyz: np.ndarray, method: str =
 
     Returns
     -------
-    csr_array (P, sites)
+    csr_array (P, Q) for Q source sites
         Float64; each row sums to one.
 
     Raises
