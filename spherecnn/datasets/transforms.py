@@ -8,7 +8,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from spherecnn.errors import InputError, check_array, check_choice
-from spherecnn.grids import Equirect, Grid
+from spherecnn.grids import Grid
+from spherecnn.grids.equirect import check_equirect
 from spherecnn.grids.resample import nearest_sites
 from spherecnn.kernels.sample import sample_equirect
 
@@ -115,7 +116,7 @@ def rotate(images: np.ndarray, rotations: Rotation, grid: Grid, method: str = "b
            [7., 4., 5., 6.]])
     """
     check_choice("method", method, ("bilinear", "nearest"))
-    grid = _equirect(grid)
+    grid = check_equirect(grid)
     if images.ndim != 4 or images.shape[1:3] != grid.shape:
         raise InputError(
             f"images have shape {images.shape}; expected (N, {grid.height}, {grid.width}, C) for {grid!r}: "
@@ -161,7 +162,7 @@ class RotateAugment:
     def __init__(self, grid: Grid, kind: str = "so3", values: str = "bilinear"):
         check_choice("kind", kind, KINDS)
         check_choice("values", values, ("bilinear", "nearest"))
-        self.grid, self.kind, self.values = _equirect(grid), kind, values
+        self.grid, self.kind, self.values = check_equirect(grid), kind, values
 
     def __call__(self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         if self.kind == "none":
@@ -189,12 +190,6 @@ class RotateAugment:
             return np.where(kept, total / np.where(kept, share, 1), np.nan).astype(maps.dtype).reshape(maps.shape)
 
         return turn
-
-
-def _equirect(grid: Grid) -> Equirect:
-    if not isinstance(grid, Equirect):
-        raise InputError(f"the grid is {grid!r}; expected an Equirect: rotate equirectangular images.")
-    return grid
 
 
 class Photometric:

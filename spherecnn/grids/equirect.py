@@ -160,3 +160,10 @@ class Equirect(Grid):
 
     def __hash__(self) -> int:
         return hash((self.height, self.width, self.pole_rows))
+
+
+def check_equirect(grid: object) -> Equirect:
+    """Return a grid, refusing all but equirectangular ones."""
+    if not isinstance(grid, Equirect):
+        raise InputError(f"the grid is {grid!r}; expected an equirectangular one: use grids.Equirect.")
+    return grid

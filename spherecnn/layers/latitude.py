@@ -9,6 +9,7 @@ import numpy as np
 
 from spherecnn.errors import InputError, check_array, check_at_least, check_channels
 from spherecnn.grids import Equirect
+from spherecnn.grids.equirect import check_equirect
 from spherecnn.layers.base import Array, Backward, Layer, Param, Shape, contiguous
 from spherecnn.layers.conv import pair
 from spherecnn.layers.registry import generator
@@ -17,13 +18,6 @@ from spherecnn.stencils import Stencil, latitude
 from spherecnn.stencils.tangent_rows import layer_sizes
 
 Size = tuple[int, int]
-
-
-def check_equirect(grid: object) -> Equirect:
-    """Return the grid, refusing all but equirectangular ones."""
-    if not isinstance(grid, Equirect):
-        raise InputError(f"the grid is {grid!r}; expected an equirectangular one: use grids.Equirect.")
-    return grid
 
 
 class RowConv(Layer):

@@ -8,6 +8,7 @@ import numpy as np
 
 from spherecnn.errors import InputError, check_choice
 from spherecnn.grids import Equirect, Grid
+from spherecnn.grids.equirect import check_equirect
 from spherecnn.layers.base import Layer
 from spherecnn.layers.combine import Sequential
 from spherecnn.layers.conv import CircularConv2d, Conv2d, CoordConv2d
@@ -52,7 +53,7 @@ class EquirectMethod(Method):
         return self.kind(in_channels, out_channels, kernel_size, stride, "same", dilation, groups, bias, mode, rng=rng)
 
     def strided(self, grid: Grid, stride: int = 2) -> Equirect:
-        erp = _equirect(grid)
+        erp = check_equirect(grid)
         if stride > 1 and erp.pole_rows and (erp.height - 1) % stride:
             raise InputError(
                 f"{grid!r} has rows on the poles; expected rows H with H - 1 divisible by the stride {stride}, so that "
@@ -64,21 +65,22 @@ class EquirectMethod(Method):
         check_choice("kernel_size", kernel_size, (2, 3))
         if kernel_size == 2:
             options: dict[str, Any] = {"return_indices": return_indices, "padding_mode": self.padding_mode}
-            return MaxPool2d(2, **options), _equirect(grid).coarsen()
+            return MaxPool2d(2, **options), check_equirect(grid).coarsen()
         options = {"return_indices": return_indices, "padding_mode": self._mode(grid, 3)}
         return MaxPool2d(3, 2, 1, **options), self.strided(grid)
 
     def unpool(self, coarse: Grid, fine: Grid) -> Layer:
-        if _equirect(fine).coarsen() != coarse:
+        erp = check_equirect(fine)
+        if erp.coarsen() != coarse:
             raise InputError(
-                f"{fine!r} and {coarse!r} are not a grid and its pooling; expected {_equirect(fine).coarsen()!r} for "
+                f"{fine!r} and {coarse!r} are not a grid and its pooling; expected {erp.coarsen()!r} for "
                 "unpooling: give the grid that was pooled."
             )
-        return MaxUnpool2d(2, padding_mode=self.padding_mode, output_size=_equirect(fine).shape)
+        return MaxUnpool2d(2, padding_mode=self.padding_mode, output_size=erp.shape)
 
     def upsample(self, coarse: Grid, fine: Grid, mode: str = "bilinear") -> Layer:
         check_choice("mode", mode, ("bilinear", "nearest"))
-        return Upsample(_equirect(fine).shape, mode=mode, padding_mode=self._beyond(_equirect(coarse)))
+        return Upsample(check_equirect(fine).shape, mode=mode, padding_mode=self._beyond(check_equirect(coarse)))
 
     def _beyond(self, grid: Equirect) -> str:
         """Return what an interpolation reads beyond the edges of this grid."""
@@ -108,7 +110,7 @@ class EquirectMethod(Method):
         Where the fine grid has an odd row or column more, the doubled picture is interpolated to it: the
         transposed convolution would leave them blank.
         """
-        erp = _equirect(coarse)
+        erp = check_equirect(coarse)
         if erp.pole_rows:
             raise InputError(
                 f"{coarse!r} has rows on the poles; expected half-pixel rows for transposed convolutions, which double "
@@ -120,7 +122,7 @@ class EquirectMethod(Method):
 
     def _mode(self, grid: Grid, kernel_size: Any) -> str:
         """Return the padding mode on this grid; refuse a fold over the poles of an odd number of columns."""
-        erp = _equirect(grid)
+        erp = check_equirect(grid)
         if self.padding_mode != "sphere":
             return self.padding_mode
         if erp.width % 2 and kernel_size != 1:
@@ -148,22 +150,17 @@ class TangentMethod(EquirectMethod):
         rng: np.random.Generator | int | None = None,
     ) -> Layer:
         if kernel_size == 1:
-            return Conv2d(in_channels, out_channels, 1, stride, groups=groups, bias=bias, rng=rng)
+            options: dict[str, Any] = {"stride": stride, "groups": groups, "bias": bias, "rng": rng}
+            return super().conv(in_channels, out_channels, grid, kernel_size=1, **options)
         return TangentConv2d(
-            in_channels, out_channels, kernel_size, stride, dilation, groups, bias, grid=_equirect(grid), rng=rng
+            in_channels, out_channels, kernel_size, stride, dilation, groups, bias, grid=check_equirect(grid), rng=rng
         )
 
     def pool(self, grid: Grid, *, kernel_size: int = 2, return_indices: bool = False) -> tuple[Layer, Grid]:
-        """Build a pooling of 2x2 pixels, or on tangent planes for a kernel of 3."""
+        """Build a pooling of 2x2 pixels, or on tangent planes for a kernel of 3 without indices."""
         if kernel_size == 3 and not return_indices:
-            return TangentMaxPool2d(3, 2, grid=_equirect(grid)), self.strided(grid)
+            return TangentMaxPool2d(3, 2, grid=check_equirect(grid)), self.strided(grid)
         return super().pool(grid, kernel_size=kernel_size, return_indices=return_indices)
-
-
-def _equirect(grid: Grid) -> Equirect:
-    if not isinstance(grid, Equirect):
-        raise InputError(f"the grid is {grid!r}; expected an equirectangular one for this method: use grids.Equirect.")
-    return grid
 
 
 register(EquirectMethod("planar", "ordinary convolution, zeros beyond every border", Conv2d, "zeros"))

@@ -6,10 +6,11 @@ import numpy as np
 
 from spherecnn.errors import InputError
 from spherecnn.grids import Grid
+from spherecnn.grids.equirect import check_equirect
 from spherecnn.layers.base import Layer
 from spherecnn.layers.conv import Conv2d
 from spherecnn.layers.ktn import KTNConv2d
-from spherecnn.layers.latitude import SphConv2d, check_equirect
+from spherecnn.layers.latitude import SphConv2d
 from spherecnn.layers.methods import EquirectMethod
 from spherecnn.layers.registry import register
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from spherecnn.errors import InputError, check_array, check_choice
 from spherecnn.grids import Equirect, Grid
+from spherecnn.grids.equirect import check_equirect
 from spherecnn.kernels.expand import blend
 from spherecnn.kernels.pool import max_pool, max_pool_dx
 from spherecnn.layers.base import Array, Backward, Layer, Shape, contiguous
@@ -26,12 +27,8 @@ class _TangentWindow:
 
     def place(self, grid: Grid, spacing: str) -> None:
         """Keep grid and spacing; refuse a kernel that they cannot hold."""
-        if not isinstance(grid, Equirect):
-            raise InputError(
-                f"the grid is {grid!r}; expected an equirectangular one for tangent planes: use grids.Equirect."
-            )
         check_choice("spacing", spacing, SPACINGS)
-        self.grid, self.spacing = grid, spacing
+        self.grid, self.spacing = check_equirect(grid), spacing
         self.stencil(*grid.shape)
 
     def stencil(self, height: int, width: int) -> Stencil:

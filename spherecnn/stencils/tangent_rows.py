@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from spherecnn.errors import InputError, check_at_least
+from spherecnn.grids.base import snap
 from spherecnn.grids.equirect import Equirect
-from spherecnn.grids.resample import SNAP
 from spherecnn.stencils.tangent import tangent_directions, tangent_taps
 
 # Of the published rule: grow until so much is covered, or so many taps of a 3x3 kernel are reached.
@@ -72,7 +72,7 @@ def tangent_offsets(grid: Equirect, row: int, kernel_size: int) -> tuple[np.ndar
     side = np.where(ahead < 0, -1.0, 1.0)  # beyond a pole the meridian goes on half a turn away
     rows = (lat - np.arctan2(up, side * np.hypot(ahead, east))) * steps / np.pi
     columns = np.arctan2(side * east, np.abs(ahead)) * grid.width / (2 * np.pi)
-    return _snap(rows).T, _snap(columns).T
+    return snap(rows).T, snap(columns).T
 
 
 def tangent_size(grid: Equirect, row: int, kernel_size: int) -> tuple[int, int]:
@@ -181,8 +181,3 @@ def _grow(rows: np.ndarray, columns: np.ndarray, kernel_size: int, most_taps: in
             height += 2
         else:
             width += 2
-
-
-def _snap(x: np.ndarray) -> np.ndarray:
-    whole = np.rint(x)
-    return np.where(np.abs(x - whole) < SNAP, whole, x)

@@ -9,9 +9,10 @@ import numpy as np
 from tqdm import tqdm
 
 from spherecnn.errors import InputError, check_array, check_at_least
-from spherecnn.grids import Equirect, directions
+from spherecnn.grids import Equirect
 from spherecnn.kernels.sample import sample_equirect
 from spherecnn.layers import Layer
+from spherecnn.stencils import tangent_directions
 from spherecnn.transfer.chain import Chain, chain_to
 
 # Sites of all patches that go through the network at a time.
@@ -90,20 +91,18 @@ def exact(
     check_array("images", images, "N, H, W, C", model.dtype)
     _, height, width, channels = chain.out_shape(images.shape)
     rows, columns = indices("rows", rows, height), indices("columns", columns, width)
-    rays = _rays(chain, _pitch(pitch, grid))
-    centres = _frames(chain, grid, rows, columns).reshape(-1, 3, 3)
-    y = np.empty((len(images), len(centres), channels), images.dtype)
-    net, step = chain.valid(), max(1, SITES // (len(rays) * max(1, len(images))))
-    with tqdm(
-        total=len(centres), desc=f"exact {layer}", unit="px", leave=False, disable=None if progress else True
-    ) as bar:
-        for first in range(0, len(centres), step):
+    plane = _plane(chain, _pitch(pitch, grid))
+    lat, lon = (a.ravel() for a in _middles(chain, grid, rows, columns))
+    y = np.empty((len(images), len(lat), channels), images.dtype)
+    net, step = chain.valid(), max(1, SITES // (len(plane[0]) * max(1, len(images))))
+    with tqdm(total=len(lat), desc=f"exact {layer}", unit="px", leave=False, disable=None if progress else True) as bar:
+        for first in range(0, len(lat), step):
             some = slice(first, first + step)
-            xyz = (rays @ centres[some]).reshape(1, -1, 3)
+            xyz = tangent_directions(lat[some], lon[some], *plane).reshape(1, -1, 3)
             patches = sample_equirect(images, xyz, pole_rows=grid.pole_rows)
             patches = patches.reshape(-1, *chain.extent, images.shape[3])
             y[:, some] = net(patches).reshape(len(images), -1, channels)
-            bar.update(len(centres[some]))
+            bar.update(len(lat[some]))
     return y.reshape(len(images), len(rows), len(columns), channels)
 
 
@@ -147,12 +146,12 @@ def _pitch(given: Any, grid: Equirect) -> tuple[float, float]:
     return float(pair[0]), float(pair[1])
 
 
-def _rays(chain: Chain, pitch: tuple[float, float]) -> np.ndarray:
-    """Directions to the pixels of a patch (rows * columns, 3), as (ahead, east, north) of its middle."""
+def _plane(chain: Chain, pitch: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Where the pixels (rows * columns,) of a patch lie on the plane that touches the sphere at its middle."""
     check_at_least("the receptive field", min(chain.extent), 1)
     i, j = (np.arange(e) - (e - 1) / 2 for e in chain.extent)
-    north, east = np.meshgrid(-i * pitch[0], j * pitch[1], indexing="ij")
-    return np.stack([np.ones_like(east), east, north], axis=-1).reshape(-1, 3)
+    y, x = np.meshgrid(-i * pitch[0], j * pitch[1], indexing="ij")
+    return x.ravel(), y.ravel()
 
 
 def row_latitudes(chain: Chain, grid: Equirect, rows: np.ndarray) -> np.ndarray:
@@ -161,10 +160,8 @@ def row_latitudes(chain: Chain, grid: Equirect, rows: np.ndarray) -> np.ndarray:
     return np.pi / 2 - (row + (0 if grid.pole_rows else 0.5)) * np.pi / (grid.height - grid.pole_rows)
 
 
-def _frames(chain: Chain, grid: Equirect, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Unit vectors ahead, east and north (rows, columns, 3, 3) at the middles of what the outputs see."""
+def _middles(chain: Chain, grid: Equirect, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Latitudes and longitudes (rows, columns) of the middles of what the outputs see."""
     column = chain.stride[1] * columns + chain.start[1] + (chain.extent[1] - 1) / 2
     lon = -np.pi + (column + 0.5) * 2 * np.pi / grid.width
-    lat, lon = np.meshgrid(row_latitudes(chain, grid, rows), lon, indexing="ij")
-    ahead, north = directions(lat, lon), directions(lat + np.pi / 2, lon)
-    return np.stack([ahead, directions(0 * lat, lon + np.pi / 2), north], axis=-2)
+    return np.meshgrid(row_latitudes(chain, grid, rows), lon, indexing="ij")
