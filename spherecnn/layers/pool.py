@@ -10,12 +10,20 @@ import scipy.sparse
 from spherecnn.errors import InputError, check_array, check_choice
 from spherecnn.grids import Grid
 from spherecnn.kernels.depthwise import depthwise
-from spherecnn.kernels.pool import max_pool, max_pool_dx
+from spherecnn.kernels.pool import NO_SWITCH, max_pool, max_pool_dx
 from spherecnn.kernels.spmm import spmm
 from spherecnn.kernels.unpool import switch_sites
 from spherecnn.layers.base import Array, Backward, Layer, Shape
 from spherecnn.layers.conv import Pair, Window
 from spherecnn.stencils import Stencil, output_size, window
+
+
+def check_switches(kernel_size: Pair) -> None:
+    """Refuse a window with more taps than a switch, one byte, can name."""
+    if kernel_size[0] * kernel_size[1] > NO_SWITCH:
+        raise InputError(
+            f"kernel_size is {kernel_size}; expected at most {NO_SWITCH} taps in a pooling window: pool in two steps."
+        )
 
 
 class _Pool2d(Window):
@@ -103,10 +111,7 @@ class MaxPool2d(_Pool2d):
         check_choice("return_indices", return_indices, (False, True))
         check_choice("ceil_mode", ceil_mode, (False, True))
         self.return_indices, self.ceil_mode = return_indices, ceil_mode
-        if self.kernel_size[0] * self.kernel_size[1] > 255:
-            raise InputError(
-                f"kernel_size is {self.kernel_size}; expected at most 255 taps in a pooling window: pool in two steps."
-            )
+        check_switches(self.kernel_size)
 
     def stencil(self, height: int, width: int) -> Stencil:
         size = height, width

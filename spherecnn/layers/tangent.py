@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from spherecnn.errors import InputError, check_array, check_choice
+from spherecnn.errors import InputError, check_choice
 from spherecnn.grids import Equirect, Grid
 from spherecnn.grids.equirect import check_equirect
 from spherecnn.kernels.expand import blend
 from spherecnn.kernels.pool import max_pool, max_pool_dx
-from spherecnn.layers.base import Array, Backward, Layer, Shape, contiguous
-from spherecnn.layers.conv import Conv2d, pair
+from spherecnn.layers.base import Array, Backward, Shape, contiguous
+from spherecnn.layers.conv import Conv2d, Window
+from spherecnn.layers.pool import check_switches
 from spherecnn.stencils import SPACINGS, Stencil, tangent
 
 
@@ -55,7 +56,7 @@ class TangentConv2d(_TangentWindow, Conv2d):
     :math:`G_p` is the inverse gnomonic projection about pixel p, :math:`(x_j, y_i)` are the taps on the plane
     (`stencils.tangent_taps`) and :math:`\tilde x` is the image between its pixels, bilinear in latitude and
     longitude, over the seam and the poles. A kernel is upright: row 0 to the north. Weights of a trained planar
-    network fit unchanged; on the equator both are equal but for the difference of a tangent and its angle.
+    network fit unchanged; with "spherenet" spacing both layers agree on a row that lies on the equator.
 
     Parameters
     ----------
@@ -87,13 +88,13 @@ class TangentConv2d(_TangentWindow, Conv2d):
     -----
     Coors, Condurache and Geiger, SphereNet, ECCV 2018, section 3; Tateno, Navab and Tombari, Distortion-Aware
     Convolutional Filters, ECCV 2018; Fernandez-Labrador et al., Corners for Layout, RA-L 2020. The usual public code
-    takes arctan of a quotient, which mirrors three taps beside each pole, and samples half a pixel off;
+    takes arctan of a quotient, which puts three taps beside each pole half a turn off, and samples half a pixel off;
     ``tests/test_tangent.py`` compares with its corrected positions.
 
     Examples
     --------
     A kernel that reads one step to the east. On row 0 of a 4-row grid, 67.5 degrees north, a step of 45 degrees at
-    the equator leads over a quarter of a turn of longitude and to 40.8 degrees north.
+    the equator leads 69 degrees to the east, down to 40.8 degrees north.
 
     >>> import numpy as np, spherecnn as sc
     >>> grid = sc.grids.Equirect(4)
@@ -122,23 +123,11 @@ class TangentConv2d(_TangentWindow, Conv2d):
         self.place(grid, spacing)
 
 
-class _TangentPool(_TangentWindow, Layer):
+class _TangentPool(_TangentWindow, Window):
     def __init__(self, kernel_size: Any, stride: Any, dilation: Any, grid: Grid, spacing: str):
-        super().__init__()
-        self.kernel_size = pair("kernel_size", kernel_size, 1)
-        self.stride = pair("stride", kernel_size if stride is None else stride, 1)
-        self.dilation = pair("dilation", dilation, 1)
-        if self.kernel_size[0] * self.kernel_size[1] > 255:
-            raise InputError(
-                f"kernel_size is {self.kernel_size}; expected at most 255 taps in a pooling window: pool in two steps."
-            )
+        super().__init__(kernel_size, kernel_size if stride is None else stride, "same", dilation, "sphere")
+        check_switches(self.kernel_size)
         self.place(grid, spacing)
-
-    def sites(self, x: Array) -> tuple[Stencil, Array]:
-        """Refuse a wrong input; return the stencil and the input as (N, H W, C)."""
-        check_array("the input", x, "N, H, W, C")
-        n, h, w, c = x.shape
-        return self.stencil(h, w), contiguous(x).reshape(n, h * w, c)
 
     def out_shape(self, *shapes: Shape) -> Shape:
         ((n, h, w, c),) = shapes
@@ -183,7 +172,7 @@ class TangentMaxPool2d(_TangentPool):
 
     def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
         (x,) = xs
-        stencil, sites = self.sites(x)
+        stencil, sites = self.check_input(x)
         y, switch = max_pool(sites, stencil)
 
         def backward(dy: Array) -> Array:
@@ -219,7 +208,7 @@ class TangentAvgPool2d(_TangentPool):
 
     def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
         (x,) = xs
-        stencil, sites = self.sites(x)
+        stencil, sites = self.check_input(x)
         y = blend(sites, stencil)
 
         def backward(dy: Array) -> Array:

@@ -5,7 +5,7 @@ from spherecnn.stencils.latitude import latitude
 from spherecnn.stencils.planar import PADDING_MODES, Axis, axis, fold, output_size, pointwise, product, volume, window
 from spherecnn.stencils.resize import RESIZE_MODES, RESIZE_PADDING_MODES, check_resize, resize
 from spherecnn.stencils.row_sizes import row_sizes
-from spherecnn.stencils.tangent import SPACINGS, tangent, tangent_directions, tangent_matrix, tangent_taps
+from spherecnn.stencils.tangent import SPACINGS, tangent, tangent_directions, tangent_taps
 from spherecnn.stencils.tangent_rows import layer_sizes
 
 __all__ = [
@@ -28,7 +28,6 @@ __all__ = [
     "row_sizes",
     "tangent",
     "tangent_directions",
-    "tangent_matrix",
     "tangent_taps",
     "volume",
     "window",
