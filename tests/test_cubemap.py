@@ -135,6 +135,7 @@ def test_config_rebuilds():
     assert from_config(Cubemap(5).config()) == Cubemap(5) != Cubemap(4)
     view = Perspective(3, 4, 70, 0.1, -2, 0.3)
     assert Perspective(**view.config()) == view != Perspective(3, 4, 70)
+    assert len({Cubemap(5), Cubemap(5), Cubemap(4), view, Perspective(**view.config())}) == 3
 
 
 # --- reading a cubemap -------------------------------------------------------------------------------------

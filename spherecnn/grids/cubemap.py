@@ -174,6 +174,9 @@ class Cubemap(Grid):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Cubemap) and self.size == other.size
 
+    def __hash__(self) -> int:
+        return hash(("cubemap", self.size))
+
     def _on_face(self, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Face, and position on it in [-1, 1] to the right and down."""
         towards = xyz @ FRAMES[:, 0].T

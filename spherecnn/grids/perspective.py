@@ -181,6 +181,9 @@ class Perspective:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Perspective) and self.config() == other.config()
 
+    def __hash__(self) -> int:
+        return hash(tuple(self.config().values()))
+
     def _on_plane(self, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Position from -1 to 1 in the view, to the right and down; NaN behind the camera."""
         ahead, right, down = np.moveaxis(np.asarray(xyz, float) @ self.frame.T, -1, 0)
