@@ -110,6 +110,7 @@ def rotate(images: np.ndarray, rotations: Rotation, grid: Grid, method: str = "b
 
     Examples
     --------
+    >>> from spherecnn.grids import Equirect
     >>> x = np.arange(8.0).reshape(1, 2, 4, 1)
     >>> rotate(x, Rotation.from_euler("z", 90, degrees=True), Equirect(2))[0, :, :, 0]
     array([[3., 0., 1., 2.],
@@ -153,6 +154,7 @@ class RotateAugment:
 
     Examples
     --------
+    >>> from spherecnn.grids import Equirect
     >>> augment = RotateAugment(Equirect(4), "yaw")
     >>> x, y = augment(np.ones((2, 4, 8, 1), np.float32), np.array([0, 1]), np.random.default_rng(0))
     >>> x.shape, y
@@ -238,6 +240,7 @@ class Compose:
 
     Examples
     --------
+    >>> from spherecnn.grids import Equirect
     >>> augment = Compose(RotateAugment(Equirect(4), "yaw"), Photometric(noise=0.01))
     """
 
