@@ -10,10 +10,11 @@ from spherecnn.grids.cubemap import Cubemap
 from spherecnn.grids.equirect import Equirect
 from spherecnn.grids.layouts import fold, unfold
 from spherecnn.grids.perspective import Perspective
+from spherecnn.grids.polyhedron import Polyhedron
 
-__all__ = ["Cubemap", "Equirect", "Grid", "Perspective", "angles", "directions", "fold", "from_config", "unfold"]
+__all__ = ["Cubemap", "Equirect", "Grid", "Perspective", "Polyhedron", "angles", "directions", "fold", "from_config", "unfold"]
 
-_KINDS: dict[str, Any] = {"cubemap": Cubemap, "equirect": Equirect}
+_KINDS: dict[str, Any] = {"cubemap": Cubemap, "equirect": Equirect, "polyhedron": Polyhedron}
 
 
 def from_config(config: dict[str, Any]) -> Grid:
