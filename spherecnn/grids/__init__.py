@@ -12,7 +12,18 @@ from spherecnn.grids.layouts import fold, unfold
 from spherecnn.grids.perspective import Perspective
 from spherecnn.grids.polyhedron import Polyhedron
 
-__all__ = ["Cubemap", "Equirect", "Grid", "Perspective", "Polyhedron", "angles", "directions", "fold", "from_config", "unfold"]
+__all__ = [
+    "Cubemap",
+    "Equirect",
+    "Grid",
+    "Perspective",
+    "Polyhedron",
+    "angles",
+    "directions",
+    "fold",
+    "from_config",
+    "unfold",
+]
 
 _KINDS: dict[str, Any] = {"cubemap": Cubemap, "equirect": Equirect, "polyhedron": Polyhedron}
 

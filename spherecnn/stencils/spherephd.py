@@ -11,7 +11,7 @@ from spherecnn.grids.polyhedron import Polyhedron, check_polyhedron
 from spherecnn.stencils.base import Stencil
 from spherecnn.stencils.table import table
 
-KERNELS = {"rotated": 10, "unrotated": 10, "hexagonal": 7, "edge": 4}
+KERNELS = {"rotated": 10, "unrotated": 10, "hexagonal": 7, "edge": 4, "point": 1}
 
 
 def face_taps(grid: Polyhedron, kernel: str = "rotated") -> np.ndarray:
@@ -24,6 +24,7 @@ def face_taps(grid: Polyhedron, kernel: str = "rotated") -> np.ndarray:
 
     The frame of an inverted face is turned by half a turn, and the kernel with it. The other kernels:
 
+    - "point", 1 tap: the face itself.
     - "edge", 4 taps: the first four of these.
     - "unrotated", 10 taps: as "rotated" for a face with its apex to the north; one with its apex to the south has the
       same offsets, not turned. Tap (0, 1), below, is then the face across its apex.
@@ -36,7 +37,7 @@ def face_taps(grid: Polyhedron, kernel: str = "rotated") -> np.ndarray:
     Parameters
     ----------
     grid : Polyhedron
-    kernel : {"rotated", "unrotated", "hexagonal", "edge"}
+    kernel : {"rotated", "unrotated", "hexagonal", "edge", "point"}
 
     Notes
     -----
@@ -55,6 +56,8 @@ def face_taps(grid: Polyhedron, kernel: str = "rotated") -> np.ndarray:
 @lru_cache(maxsize=32)
 def _faces(grid: Polyhedron, kernel: str) -> np.ndarray:
     near, itself = grid.neighbours, np.arange(grid.sites)
+    if kernel == "point":
+        return _locked(itself[:, None])
     edge = np.concatenate([itself[:, None], near], axis=1)
     if kernel == "edge":
         return _locked(edge)
@@ -63,7 +66,9 @@ def _faces(grid: Polyhedron, kernel: str) -> np.ndarray:
     if kernel == "rotated":
         return _locked(rotated)
     if kernel == "hexagonal":
-        return _locked(np.where(grid.north_up[:, None], rotated[:, [0, 6, 5, 4, 9, 8, 7]], rotated[:, [0, 9, 8, 7, 6, 5, 4]]))
+        return _locked(
+            np.where(grid.north_up[:, None], rotated[:, [0, 6, 5, 4, 9, 8, 7]], rotated[:, [0, 9, 8, 7, 6, 5, 4]])
+        )
     across = _turn(near, near[:, 0], rotated[:, 5], 2)  # on around the apex
     turned = rotated[:, [0, 2, 1, 3, 7, 8, 9, 4, 5, 6]]
     turned[:, 3] = across
@@ -98,7 +103,7 @@ def spherephd(grid: Polyhedron, kernel: str = "rotated", stride: int = 1) -> Ste
     ----------
     grid : Polyhedron
         Of the input.
-    kernel : {"rotated", "unrotated", "hexagonal", "edge"}
+    kernel : {"rotated", "unrotated", "hexagonal", "edge", "point"}
         See `face_taps`.
     stride : int
         A power of two.

@@ -27,7 +27,7 @@ def table(sources: np.ndarray, shape_in: tuple[int, ...], shape_out: tuple[int, 
     >>> stencil = table(np.array([[0, 0], [1, 0], [1, 1]]), (3,))
     >>> stencil = table(np.array([[0, 0], [1, 0], [1, 1]]), (3,))
     >>> [(out.tolist(), tap, source.tolist()) for out, tap, source in stencil.transposed.slots()]
-    [([2], 0, [-1]), ([0], 0, [0]), ([0], 1, [0]), ([0], 1, [1]), ([1], 0, [1]), ([1], 0, [2]), ([1], 1, [2])]
+    [([2], 0, [-1]), ([1], 0, [1]), ([1], 0, [2]), ([1], 1, [2]), ([0], 0, [0]), ([0], 1, [0]), ([0], 1, [1])]
     """
     sites, taps = sources.shape
     columns = [*sources.T, np.arange(sites)]
