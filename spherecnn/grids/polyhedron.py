@@ -73,7 +73,7 @@ class Polyhedron(Grid):
     --------
     >>> grid = Polyhedron(1)
     >>> grid.shape, grid.vertices.shape, grid.neighbours[0]
-    ((80,), (42, 3), array([16,  4,  2]))
+    ((80,), (42, 3), array([ 4, 16,  2]))
     >>> bool(np.isclose(grid.area.sum(), 4 * np.pi))
     True
     """
@@ -82,8 +82,8 @@ class Polyhedron(Grid):
         self.level = check_at_least("level", level, 0)
         if level > MOST_LEVELS:
             raise InputError(
-                f"level is {level}; expected 0 to {MOST_LEVELS} for Polyhedron, whose faces are {20 * 4**MOST_LEVELS:,} "
-                f"at level {MOST_LEVELS}: use a lower level."
+                f"level is {level}; expected 0 to {MOST_LEVELS}, where there are {20 * 4**MOST_LEVELS:,} faces: use a "
+                "lower level."
             )
         self.shape = (20 * 4**self.level,)
 
@@ -124,7 +124,7 @@ class Polyhedron(Grid):
         return read_only(self.upright == (self.section // 5 % 2 == 0))
 
     @property
-    def xyz(self) -> np.ndarray:  # type: ignore[override]
+    def xyz(self) -> np.ndarray:
         return _centres(self.level).xyz
 
     @property

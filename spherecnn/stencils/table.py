@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from spherecnn.stencils.base import Segment, Stencil
@@ -49,7 +51,7 @@ def _adjoint(sources: np.ndarray, shape_in: tuple[int, ...], shape_out: tuple[in
     kinds = which[order]
     begin = np.flatnonzero(np.concatenate([[True], (kinds[1:] != kinds[:-1]).any(axis=1)]))
     segments = []
-    for first, end in zip(begin, [*begin[1:], sites], strict=True):
+    for first, end in itertools.pairwise([*begin.tolist(), sites]):
         slots = max(1, int((kinds[first] >= 0).sum()))  # a site that no tap reads has one slot that reads zero
         its = np.maximum(kinds[first, :slots], 0)
         segments.append(Segment(end - first, 0, most, its, np.zeros(slots), np.arange(slots), start=first))
