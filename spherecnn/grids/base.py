@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 
 import numpy as np
@@ -15,7 +16,7 @@ class Grid:
 
     A subclass sets `shape` (the spatial axes of an array on this grid) and provides `lat`, `lon` and `area`.
     All arrays are float64, read-only and computed once. A grid that can be read between its sites provides `nearest`
-    and `taps`; one whose pixels can be divided, `at` and `pixel_side`.
+    and `taps`; one whose pixels can be divided, `at`.
 
     Attributes
     ----------
@@ -47,6 +48,11 @@ class Grid:
     def sites(self) -> int:
         """Number of sites P."""
         return int(np.prod(self.shape))
+
+    @property
+    def pixel_side(self) -> float:
+        """What the side of a pixel is taken for, radians: that of a square of the mean area."""
+        return math.sqrt(4 * math.pi / self.sites)
 
     @cached_property
     def xyz(self) -> np.ndarray:
