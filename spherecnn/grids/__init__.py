@@ -8,12 +8,26 @@ from spherecnn.errors import InputError
 from spherecnn.grids.base import Grid, angles, directions
 from spherecnn.grids.cubemap import Cubemap
 from spherecnn.grids.equirect import Equirect
+from spherecnn.grids.healpix import Healpix
+from spherecnn.grids.icosphere import Icosphere
 from spherecnn.grids.layouts import fold, unfold
 from spherecnn.grids.perspective import Perspective
 
-__all__ = ["Cubemap", "Equirect", "Grid", "Perspective", "angles", "directions", "fold", "from_config", "unfold"]
+__all__ = [
+    "Cubemap",
+    "Equirect",
+    "Grid",
+    "Healpix",
+    "Icosphere",
+    "Perspective",
+    "angles",
+    "directions",
+    "fold",
+    "from_config",
+    "unfold",
+]
 
-_KINDS: dict[str, Any] = {"cubemap": Cubemap, "equirect": Equirect}
+_KINDS: dict[str, Any] = {"cubemap": Cubemap, "equirect": Equirect, "healpix": Healpix, "icosphere": Icosphere}
 
 
 def from_config(config: dict[str, Any]) -> Grid:

@@ -116,6 +116,30 @@ def snap(position: np.ndarray) -> np.ndarray:
     return np.where(np.abs(position - whole) < SNAP, whole, position)
 
 
+def snap_weights(weights: np.ndarray) -> np.ndarray:
+    """Weights (P, T) whose rows sum to one, without those that are rounding: a direction at a site reads it alone.
+
+    Examples
+    --------
+    >>> snap_weights(np.array([[2.0, 1e-12, 0.0], [1.0, 1.0, 2.0]]))
+    array([[1.  , 0.  , 0.  ],
+           [0.25, 0.25, 0.5 ]])
+    """
+    weights = snap(weights / weights.sum(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def wrap(lon: np.ndarray) -> np.ndarray:
+    """Longitudes from [-pi, 2 pi] in [-pi, pi).
+
+    Examples
+    --------
+    >>> wrap(np.array([-1.0, np.pi, 5.0])).round(4)
+    array([-1.    , -3.1416, -1.2832])
+    """
+    return np.where(lon >= np.pi, lon - 2 * np.pi, lon)
+
+
 def nearest_pixel(row: np.ndarray, column: np.ndarray, height: int, width: int) -> np.ndarray:
     """Index of the pixel of a picture (H, W) nearest to fractional positions, also from beyond its border."""
     row = np.clip(np.floor(snap(row) + 0.5), 0, height - 1)
