@@ -45,9 +45,9 @@ class Icosphere(Grid):
     .. math:: area_v = \frac13 \sum_{f \ni v} |f|,\qquad
         \tan\frac{|f|}2 = \frac{\det(a, b, c)}{1 + a \cdot b + b \cdot c + c \cdot a}
 
-    It differs from the Voronoi cell, where the vertex is the nearest, by 15 % at the twelve vertices with five neighbours
-    and by 0.3 % elsewhere. As weights of an integral it is better: from level 2 on spherical harmonics of degree 1 to 7
-    sum to ten times less.
+    The Voronoi cell, where the vertex is the nearest, is up to 15 % larger at the twelve vertices with five neighbours,
+    and within 0.3 % of the share elsewhere on fine levels. As weights of an integral the shares are better: from level
+    2 on the harmonics of degree 1 to 7 sum to a tenth of what they do over the cells.
 
     Source: Jiang et al., Spherical CNNs on unstructured grids, ICLR 2019, section 3; areas of faces by van Oosterom and
     Strackee, The solid angle of a plane triangle, 1983.
