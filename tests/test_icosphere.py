@@ -9,7 +9,7 @@ import pytest
 
 from spherecnn.errors import InputError
 from spherecnn.grids import Cubemap, Equirect, Icosphere, Perspective, directions, from_config
-from spherecnn.grids.icosphere import solid_angles
+from spherecnn.grids.base import solid_angles
 from spherecnn.grids.resample import resample, sampling_matrix
 
 PUBLISHED = np.load(Path(__file__).parent / "reference" / "icosphere.npz")

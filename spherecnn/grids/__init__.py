@@ -12,6 +12,7 @@ from spherecnn.grids.healpix import Healpix
 from spherecnn.grids.icosphere import Icosphere
 from spherecnn.grids.layouts import fold, unfold
 from spherecnn.grids.perspective import Perspective
+from spherecnn.grids.polyhedron import Polyhedron
 
 __all__ = [
     "Cubemap",
@@ -20,6 +21,7 @@ __all__ = [
     "Healpix",
     "Icosphere",
     "Perspective",
+    "Polyhedron",
     "angles",
     "directions",
     "fold",
@@ -27,7 +29,13 @@ __all__ = [
     "unfold",
 ]
 
-_KINDS: dict[str, Any] = {"cubemap": Cubemap, "equirect": Equirect, "healpix": Healpix, "icosphere": Icosphere}
+_KINDS: dict[str, Any] = {
+    "cubemap": Cubemap,
+    "equirect": Equirect,
+    "healpix": Healpix,
+    "icosphere": Icosphere,
+    "polyhedron": Polyhedron,
+}
 
 
 def from_config(config: dict[str, Any]) -> Grid:

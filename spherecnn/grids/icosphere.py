@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spherecnn.errors import InputError, check_at_least
-from spherecnn.grids.base import Grid, angles, read_only, snap_weights, wrap
+from spherecnn.grids.base import Grid, angles, read_only, snap_weights, solid_angles, wrap
 from spherecnn.grids.descend import descend
 
 if TYPE_CHECKING:
@@ -154,20 +154,6 @@ class Icosphere(Grid):
 
     def __hash__(self) -> int:
         return hash(("icosphere", self.level))
-
-
-def solid_angles(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """Solid angles of spherical triangles with corners a, b, c (..., 3), unit vectors, counterclockwise from outside.
-
-    Examples
-    --------
-    >>> float(solid_angles(*np.eye(3)) / np.pi)  # an eighth of the sphere
-    0.5
-    """
-    # differences keep the digits of small triangles
-    volume = np.einsum("...i,...i->...", a, np.cross(b - a, c - a))
-    cosines = sum(np.einsum("...i,...i->...", x, y) for x, y in ((a, b), (b, c), (c, a)))
-    return 2 * np.arctan2(volume, 1 + cosines)
 
 
 @lru_cache(maxsize=MAX_LEVEL + 1)

@@ -5,10 +5,14 @@ from spherecnn.stencils.latitude import latitude
 from spherecnn.stencils.planar import PADDING_MODES, Axis, axis, fold, output_size, pointwise, product, volume, window
 from spherecnn.stencils.resize import RESIZE_MODES, RESIZE_PADDING_MODES, check_resize, resize
 from spherecnn.stencils.row_sizes import row_sizes
+from spherecnn.stencils.spherephd import KERNELS as FACE_KERNELS
+from spherecnn.stencils.spherephd import face_pooling, face_taps, middle_faces, spherephd
+from spherecnn.stencils.table import table
 from spherecnn.stencils.tangent import SPACINGS, tangent, tangent_directions, tangent_taps
 from spherecnn.stencils.tangent_rows import layer_sizes
 
 __all__ = [
+    "FACE_KERNELS",
     "PADDING_MODES",
     "RESIZE_MODES",
     "RESIZE_PADDING_MODES",
@@ -18,14 +22,19 @@ __all__ = [
     "Stencil",
     "axis",
     "check_resize",
+    "face_pooling",
+    "face_taps",
     "fold",
     "latitude",
     "layer_sizes",
+    "middle_faces",
     "output_size",
     "pointwise",
     "product",
     "resize",
     "row_sizes",
+    "spherephd",
+    "table",
     "tangent",
     "tangent_directions",
     "tangent_taps",

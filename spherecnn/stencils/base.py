@@ -22,7 +22,7 @@ class Segment:
     Site ``s`` of the segment is ``out_base + column[out_kind][s]``. Its slot ``u`` multiplies weight slice
     ``tap[u]`` with input site ``base[u] + column[kind[u]][shift[u] + s]``; a negative base or column reads zero.
     With a `share`, slot ``u`` counts ``share[u]`` times, and slots in ascending order of their taps blend several
-    sites to one tap. Row `bias` of the bias table is added.
+    sites to one tap. Row `bias` of the bias table is added. With a `start`, s counts from there in the columns.
     """
 
     size: int
@@ -34,6 +34,7 @@ class Segment:
     shift: Sequence[int] | np.ndarray | None = None
     share: Sequence[float] | np.ndarray | None = None
     bias: int = 0
+    start: int = 0
 
 
 class Tables(NamedTuple):
@@ -104,9 +105,9 @@ class Stencil:
         for row, values in zip(table, columns, strict=True):
             row[: len(values)] = values
         self.column = int32_table(table)
-        pieces = [(s, start) for s in segments for start in range(0, s.size, TASK_SITES)]
-        self.start = int32_table([start for _, start in pieces])
-        self.size = int32_table([min(TASK_SITES, s.size - start) for s, start in pieces])
+        pieces = [(s, past) for s in segments for past in range(0, s.size, TASK_SITES)]
+        self.start = int32_table([s.start + past for s, past in pieces])
+        self.size = int32_table([min(TASK_SITES, s.size - past) for s, past in pieces])
         self.out_base = int32_table([s.out_base for s, _ in pieces])
         self.out_kind = int32_table([s.out_kind for s, _ in pieces])
         self.first = int32_table(np.cumsum([0] + [len(s.tap) for s, _ in pieces]))
