@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 
 import numpy as np
@@ -15,7 +16,7 @@ class Grid:
 
     A subclass sets `shape` (the spatial axes of an array on this grid) and provides `lat`, `lon` and `area`.
     All arrays are float64, read-only and computed once. A grid that can be read between its sites provides `nearest`
-    and `taps`; one whose pixels can be divided, `at` and `pixel_side`.
+    and `taps`; one whose pixels can be divided, `at`.
 
     Attributes
     ----------
@@ -47,6 +48,11 @@ class Grid:
     def sites(self) -> int:
         """Number of sites P."""
         return int(np.prod(self.shape))
+
+    @property
+    def pixel_side(self) -> float:
+        """What the side of a pixel is taken for, radians: that of a square of the mean area."""
+        return math.sqrt(4 * math.pi / self.sites)
 
     @cached_property
     def xyz(self) -> np.ndarray:
@@ -98,6 +104,24 @@ def angles(xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.arctan2(z, np.hypot(x, y)), np.arctan2(y, x)
 
 
+def solid_angles(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    r"""Solid angles of spherical triangles with corners a, b, c (..., 3), unit vectors, counterclockwise from outside.
+
+    .. math:: \tan\frac\Omega2 = \frac{\det(a, b, c)}{1 + a \cdot b + b \cdot c + c \cdot a}
+
+    Source: van Oosterom and Strackee, The solid angle of a plane triangle, IEEE Trans. Biomed. Eng. 1983.
+
+    Examples
+    --------
+    >>> float(solid_angles(*np.eye(3)) / np.pi)  # an eighth of the sphere
+    0.5
+    """
+    # differences keep the digits of small triangles
+    volume = np.einsum("...i,...i->...", a, np.cross(b - a, c - a))
+    cosines = sum(np.einsum("...i,...i->...", x, y) for x, y in ((a, b), (b, c), (c, a)))
+    return 2 * np.arctan2(volume, 1 + cosines)
+
+
 def snap(position: np.ndarray) -> np.ndarray:
     """Round positions that are within `SNAP` of a whole number to it.
 
@@ -108,6 +132,30 @@ def snap(position: np.ndarray) -> np.ndarray:
     """
     whole = np.rint(position)
     return np.where(np.abs(position - whole) < SNAP, whole, position)
+
+
+def snap_weights(weights: np.ndarray) -> np.ndarray:
+    """Weights (P, T) whose rows sum to one, without those that are rounding: a direction at a site reads it alone.
+
+    Examples
+    --------
+    >>> snap_weights(np.array([[2.0, 1e-12, 0.0], [1.0, 1.0, 2.0]]))
+    array([[1.  , 0.  , 0.  ],
+           [0.25, 0.25, 0.5 ]])
+    """
+    weights = snap(weights / weights.sum(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def wrap(lon: np.ndarray) -> np.ndarray:
+    """Longitudes from [-pi, 2 pi] in [-pi, pi).
+
+    Examples
+    --------
+    >>> wrap(np.array([-1.0, np.pi, 5.0])).round(4)
+    array([-1.    , -3.1416, -1.2832])
+    """
+    return np.where(lon >= np.pi, lon - 2 * np.pi, lon)
 
 
 def nearest_pixel(row: np.ndarray, column: np.ndarray, height: int, width: int) -> np.ndarray:
