@@ -261,36 +261,42 @@ def mix_tile(vectors: int, sites: int) -> Any:
     return mix
 
 
-@intrinsic
-def touch(typing, array, start, place, p0, n, channels):
-    """Fetch ahead of time rows place[p0] to place[p0 + n - 1] of an array, a cache line at a time.
+def _touch() -> Any:
+    @intrinsic
+    def touch(typing, array, start, place, p0, n, channels):
+        """Fetch ahead of time rows place[p0] to place[p0 + n - 1] of an array, a cache line at a time.
 
-    What lies beyond the array is fetched in vain; n is at least 1.
-    """
+        What lies beyond the array is fetched in vain; n is at least 1.
+        """
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        e = Emitter(context, builder, signature, args)
-        x, place, n, channels = e.at(e.data(0), args[1]), e.at(e.data(2), args[3]), args[4], args[5]
-        line, byte = LINE_BYTES // (8 if e.double else 4), ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32])
-        fetch = cgutils.get_or_insert_function(e.b.module, kind, "llvm.prefetch.p0")
-        how = [ir.Constant(I32, value) for value in (0, 3, 1)]  # to read, keep in all caches, data
-        lines = e.b.sdiv(e.b.add(channels, ir.Constant(I64, line - 1)), ir.Constant(I64, line))
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            e = Emitter(context, builder, signature, args)
+            x, place, n, channels = e.at(e.data(0), args[1]), e.at(e.data(2), args[3]), args[4], args[5]
+            line, byte = LINE_BYTES // (8 if e.double else 4), ir.IntType(8).as_pointer()
+            kind = ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32])
+            fetch = cgutils.get_or_insert_function(e.b.module, kind, "llvm.prefetch.p0")
+            how = [ir.Constant(I32, value) for value in (0, 3, 1)]  # to read, keep in all caches, data
+            lines = e.b.sdiv(e.b.add(channels, ir.Constant(I64, line - 1)), ir.Constant(I64, line))
 
-        def row(p: Any, _: list[Any]) -> list[Any]:
-            begin = e.at(x, e.index(e.at(place, p)))
+            def row(p: Any, _: list[Any]) -> list[Any]:
+                begin = e.at(x, e.index(e.at(place, p)))
 
-            def one(i: Any, _: list[Any]) -> list[Any]:
-                at = e.at(begin, e.b.mul(i, ir.Constant(I64, line)))
-                e.b.call(fetch, [e.b.bitcast(at, byte), *how])
-                return []
+                def one(i: Any, _: list[Any]) -> list[Any]:
+                    at = e.at(begin, e.b.mul(i, ir.Constant(I64, line)))
+                    e.b.call(fetch, [e.b.bitcast(at, byte), *how])
+                    return []
 
-            return e.repeat(lines, [], one)
+                return e.repeat(lines, [], one)
 
-        e.repeat(n, [], row)
-        return context.get_dummy_value()
+            e.repeat(n, [], row)
+            return context.get_dummy_value()
 
-    return VOID(array, INT, place, INT, INT, INT), codegen
+        return VOID(array, INT, place, INT, INT, INT), codegen
+
+    return touch
+
+
+touch = _touch()
 
 
 def outer_tile(vectors: int, channels: int) -> Any:
