@@ -116,6 +116,24 @@ def angles(xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.arctan2(z, np.hypot(x, y)), np.arctan2(y, x)
 
 
+def solid_angles(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    r"""Solid angles of spherical triangles with corners a, b, c (..., 3), unit vectors, counterclockwise from outside.
+
+    .. math:: \tan\frac\Omega2 = \frac{\det(a, b, c)}{1 + a \cdot b + b \cdot c + c \cdot a}
+
+    Source: van Oosterom and Strackee, The solid angle of a plane triangle, IEEE Trans. Biomed. Eng. 1983.
+
+    Examples
+    --------
+    >>> float(solid_angles(*np.eye(3)) / np.pi)  # an eighth of the sphere
+    0.5
+    """
+    # differences keep the digits of small triangles
+    volume = np.einsum("...i,...i->...", a, np.cross(b - a, c - a))
+    cosines = sum(np.einsum("...i,...i->...", x, y) for x, y in ((a, b), (b, c), (c, a)))
+    return 2 * np.arctan2(volume, 1 + cosines)
+
+
 def snap(position: np.ndarray) -> np.ndarray:
     """Round positions that are within `SNAP` of a whole number to it.
 
