@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from spherecnn.grids.divide import Parts
 
 # A position this close to a pixel centre, in pixels, is that centre: rounding of angles must not blur.
 SNAP = 1e-9
@@ -16,7 +20,7 @@ class Grid:
 
     A subclass sets `shape` (the spatial axes of an array on this grid) and provides `lat`, `lon` and `area`.
     All arrays are float64, read-only and computed once. A grid that can be read between its sites provides `nearest`
-    and `taps`; one whose pixels can be divided, `at`.
+    and `taps`; one that can be read smoothly, `cubic_taps`; one whose sites can be cut into parts, `divide`.
 
     Attributes
     ----------
@@ -64,6 +68,14 @@ class Grid:
 
     def taps(self, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Sites (P, T) about each direction (P, 3) and their weights (P, T), which sum to one."""
+        raise NotImplementedError
+
+    def cubic_taps(self, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Sites (P, T) about each direction (P, 3) and their weights (P, T) of cubic interpolation."""
+        raise NotImplementedError
+
+    def divide(self, parts: int) -> Parts:
+        """Cut each site into about `parts` x `parts`: of each part in turn directions (P, 3), solid angles (P,)."""
         raise NotImplementedError
 
     def config(self) -> dict[str, object]:

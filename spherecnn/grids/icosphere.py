@@ -10,6 +10,7 @@ import numpy as np
 from spherecnn.errors import InputError, check_at_least
 from spherecnn.grids.base import Grid, angles, read_only, snap_weights, solid_angles, wrap
 from spherecnn.grids.descend import descend
+from spherecnn.grids.divide import Parts, divide_triangles
 
 if TYPE_CHECKING:
     from scipy.spatial import cKDTree
@@ -143,6 +144,21 @@ class Icosphere(Grid):
         shares = [np.einsum("pi,pi->p", xyz, np.cross(*pair)) for pair in ((two, three), (three, one), (one, two))]
         return sites, snap_weights(np.stack(shares, axis=-1).clip(0))
 
+    def divide(self, parts: int) -> Parts:
+        """Cut what is around each vertex into parts: of each in turn the directions (P, 3) and solid angles (P,).
+
+        Each face around is cut by the lines from its middle to the middles of its sides; the two triangles at the
+        vertex are its own. They are cut further, into about `parts` squared in all.
+        """
+        around, missing = _around(self.level)
+        finer = max(1, round(parts / 12**0.5))
+        for k in range(6):
+            v, left, right = (self.vertices[around[:, k, i]] for i in range(3))
+            middle = (v + left + right) / 3
+            for a, b, c in ((v, (v + left) / 2, middle), (v, middle, (v + right) / 2)):
+                for xyz, area in divide_triangles(a, b, c, finer):
+                    yield xyz, np.where(missing[:, k], 0.0, area)
+
     def config(self) -> dict[str, object]:
         return {"kind": "icosphere", "level": self.level}
 
@@ -198,6 +214,19 @@ def _areas(level: int) -> np.ndarray:
     vertices, faces = _mesh(level)
     face = solid_angles(*(vertices[faces[:, k]] for k in range(3)))
     return read_only(np.bincount(faces.ravel(), np.repeat(face / 3, 3), len(vertices)))
+
+
+@lru_cache(maxsize=MAX_LEVEL + 1)
+def _around(level: int) -> tuple[np.ndarray, np.ndarray]:
+    """Corners (P, 6, 3) of the faces around each vertex, itself first, and which are missing (P, 6)."""
+    vertices, faces = _mesh(level)
+    place = np.argsort(faces.ravel(), kind="stable")
+    turned = np.stack([faces[place // 3, (place + k) % 3] for k in range(3)], axis=-1)
+    around, missing = np.empty((len(vertices), 6, 3), np.int64), np.zeros((len(vertices), 6), bool)
+    # the corners of the icosahedron come first, with five faces each
+    around[:12, :5], around[12:] = turned[:60].reshape(12, 5, 3), turned[60:].reshape(-1, 6, 3)
+    around[:12, 5], missing[:12, 5] = around[:12, 0], True
+    return read_only(around), read_only(missing)
 
 
 @lru_cache(maxsize=MAX_LEVEL + 1)
