@@ -141,12 +141,11 @@ def spherephd(grid: Polyhedron, kernel: str = "rotated", stride: int = 1, orient
     faces, coarse = middle_faces(grid, stride)
     if orientation == "section":
         return table(face_taps(grid, kernel)[faces], grid.shape)
-    if kernel not in ("rotated", "point"):
+    if kernel != "rotated":
         raise InputError(
-            f"kernel is {kernel!r} with orientation 'north'; expected 'rotated', the kernel that is laid to the north."
+            f"kernel is {kernel!r} with orientation 'north'; expected 'rotated', the one that is laid on the sphere."
         )
-    taps = KERNELS[kernel]
-    points = north_points(grid, faces)[:, :taps]
+    points = north_points(grid, faces)
     return SparseStencil(sampling_matrix(grid, points.reshape(-1, 3)), grid.shape, coarse.shape)
 
 
