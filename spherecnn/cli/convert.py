@@ -163,7 +163,7 @@ Examples:
     "--out",
     type=click.Path(path_type=Path),
     required=True,
-    help="PNG or JPEG file, folder, or .npz or .npy file (spherephd), to write.",
+    help="PNG, JPEG, .npz or .npy file, or folder, to write.",
 )
 @click.option("--from", "kind", type=click.Choice(SOURCES), help="What IN is; by default what its shape shows.")
 @click.option("--size", type=o.AT_LEAST_1, help="Pixels along an edge of a face (cubemap), or across (globe).")

@@ -31,7 +31,7 @@ def write_faces(path: Path, values: np.ndarray, grid: Polyhedron) -> None:
     if path.suffix.lower() == ".npy":
         np.save(buffer, values, allow_pickle=False)
     else:
-        np.savez_compressed(buffer, values=values, **{name: np.array(entry) for name, entry in grid.config().items()})
+        np.savez_compressed(buffer, values=values, kind=np.array("polyhedron"), level=np.array(grid.level))
     write_atomic(path, buffer.getvalue())
 
 
@@ -49,12 +49,10 @@ def read_faces(path: Path) -> tuple[np.ndarray, Polyhedron]:
             "`spherecnn convert --to spherephd`."
         )
     grid = Polyhedron(level)
-    said = {
-        name: array.item() if array.size == 1 else array.shape for name, array in arrays.items() if name != "values"
-    }
+    said = {name: entry.tolist() for name, entry in arrays.items() if name != "values"}
     if said not in ({}, grid.config()):
         raise InputError(
-            f"{path} says of its grid {said}; expected {grid.config()} for {len(values)} faces: make it again with "
+            f"{path} says of its grid {str(said)[:99]}; expected {grid.config()} for {len(values)} faces: make it again with "
             "`spherecnn convert --to spherephd`."
         )
     return values, grid
