@@ -135,7 +135,7 @@ def test_a_zonal_field_has_no_seams():
         y = conv(field)[0]
         rest[orientation] = np.sqrt(np.mean([y[band].var(axis=0) for band in bands], axis=0) / y[chosen].var(axis=0))
     # Measured: 0.15 on average against 0.70. What is left is what reading between faces blurs.
-    assert rest["north"].max() < 0.25
+    assert rest["north"].mean() < 0.2
     assert rest["section"].mean() > 0.5
 
 
