@@ -2,7 +2,7 @@
 
     python scripts/make_spherephd.py panorama.jpg
 
-docs/spherephd.md shows "autoshop_01" of Poly Haven (CC0) at 1024 x 512.
+docs/spherephd.md shows "vestibule" of Poly Haven (CC0) at 1024 x 512.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from spherecnn.grids.resample import resample
 
 LEVELS = (3, 5, 7)
 METHODS = ("nearest", "bilinear", "supersample")
-EYE = (12, 0)  # lat, lon in degrees
+EYE = (15, -15)  # lat, lon in degrees
 OUT = Path(__file__).resolve().parent.parent / "docs" / "images" / "spherephd_faces.png"
 
 

@@ -23,7 +23,8 @@ def divide_pixels(grid: Any, parts: int) -> Parts:
     """
     *face, row, column = (x.ravel() for x in np.indices(grid.shape))
     for down, right in product((np.arange(parts) + 0.5) / parts - 0.5, repeat=2):
-        yield grid.at((*face, row + down, column + right))
+        xyz, area = grid.at((*face, row + down, column + right))
+        yield xyz, area / parts**2
 
 
 def divide_triangles(a: np.ndarray, b: np.ndarray, c: np.ndarray, parts: int) -> Parts:

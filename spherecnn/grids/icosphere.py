@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
@@ -148,10 +149,10 @@ class Icosphere(Grid):
         """Cut what is around each vertex into parts: of each in turn the directions (P, 3) and solid angles (P,).
 
         Each face around is cut by the lines from its middle to the middles of its sides; the two triangles at the
-        vertex are its own. They are cut further, into about `parts` squared in all.
+        vertex are its own. They are cut further, into `parts` squared in all or some more.
         """
         around, missing = _around(self.level)
-        finer = max(1, round(parts / 12**0.5))
+        finer = math.ceil(parts / 12**0.5)
         for k in range(6):
             v, left, right = (self.vertices[around[:, k, i]] for i in range(3))
             middle = (v + left + right) / 3
