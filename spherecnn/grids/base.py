@@ -48,6 +48,11 @@ class Grid:
         """Number of sites P."""
         return int(np.prod(self.shape))
 
+    @property
+    def poolings(self) -> int:
+        """How often the resolution can be halved before too few sites are left to tell places apart."""
+        raise NotImplementedError
+
     @cached_property
     def xyz(self) -> np.ndarray:
         return read_only(directions(self.lat, self.lon))
