@@ -22,6 +22,8 @@ from spherecnn.training.losses import LOSSES
 from spherecnn.training.optim import OPTIMIZERS
 
 GRID = sc.grids.Equirect(8)
+# A small grid of each kind.
+GRIDS = {type(grid): grid for grid in (GRID, sc.grids.Polyhedron(2))}
 
 
 @click.command(
@@ -57,7 +59,7 @@ def jobs(dtype: np.dtype) -> Iterator[tuple[str, Callable[[], object]]]:
     """Small pieces of work that together call every kernel."""
     x = np.random.default_rng(0).random((2, *GRID.shape, 16)).astype(dtype)
     for method in METHODS:
-        yield method, lambda method=method: train_step(method, x)  # type: ignore[misc]
+        yield method, lambda method=method: train_step(method, dtype)  # type: ignore[misc]
     yield (
         "unpooling",
         lambda: step(sc.models.encoder_decoder("circular", 16, 2, GRID, width=16, depth=1, rng=0).astype(dtype), x),
@@ -101,9 +103,11 @@ def step(layer: sc.layers.Layer, x: np.ndarray) -> None:
     layer(x)
 
 
-def train_step(method: str, x: np.ndarray) -> None:
+def train_step(method: str, dtype: np.dtype) -> None:
     """Forward and backward of a classifier."""
-    step(sc.models.classifier(method, x.shape[-1], 4, GRID, rng=0).astype(x.dtype), x)
+    grid = GRIDS[type(METHODS[method].grid())]
+    x = np.random.default_rng(0).random((2, *grid.shape, 16)).astype(dtype)
+    step(sc.models.classifier(method, 16, 4, grid, rng=0).astype(dtype), x)
 
 
 def measure(loss: str, x: np.ndarray) -> None:
