@@ -8,6 +8,8 @@ from spherecnn.errors import InputError
 from spherecnn.grids.base import Grid, angles, directions
 from spherecnn.grids.cubemap import Cubemap
 from spherecnn.grids.equirect import Equirect
+from spherecnn.grids.healpix import Healpix
+from spherecnn.grids.icosphere import Icosphere
 from spherecnn.grids.layouts import fold, unfold
 from spherecnn.grids.perspective import Perspective
 from spherecnn.grids.polyhedron import Polyhedron
@@ -16,6 +18,8 @@ __all__ = [
     "Cubemap",
     "Equirect",
     "Grid",
+    "Healpix",
+    "Icosphere",
     "Perspective",
     "Polyhedron",
     "angles",
@@ -25,7 +29,13 @@ __all__ = [
     "unfold",
 ]
 
-_KINDS: dict[str, Any] = {"cubemap": Cubemap, "equirect": Equirect, "polyhedron": Polyhedron}
+_KINDS: dict[str, Any] = {
+    "cubemap": Cubemap,
+    "equirect": Equirect,
+    "healpix": Healpix,
+    "icosphere": Icosphere,
+    "polyhedron": Polyhedron,
+}
 
 
 def from_config(config: dict[str, Any]) -> Grid:

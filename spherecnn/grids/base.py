@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 
 import numpy as np
@@ -15,7 +16,7 @@ class Grid:
 
     A subclass sets `shape` (the spatial axes of an array on this grid) and provides `lat`, `lon` and `area`.
     All arrays are float64, read-only and computed once. A grid that can be read between its sites provides `nearest`
-    and `taps`; one whose pixels can be divided, `at` and `pixel_side`.
+    and `taps`; one whose pixels can be divided, `at`.
 
     Attributes
     ----------
@@ -52,6 +53,11 @@ class Grid:
     def poolings(self) -> int:
         """How often the resolution can be halved before too few sites are left to tell places apart."""
         raise NotImplementedError
+
+    @property
+    def pixel_side(self) -> float:
+        """What the side of a pixel is taken for, radians: that of a square of the mean area."""
+        return math.sqrt(4 * math.pi / self.sites)
 
     @cached_property
     def xyz(self) -> np.ndarray:
@@ -113,6 +119,30 @@ def snap(position: np.ndarray) -> np.ndarray:
     """
     whole = np.rint(position)
     return np.where(np.abs(position - whole) < SNAP, whole, position)
+
+
+def snap_weights(weights: np.ndarray) -> np.ndarray:
+    """Weights (P, T) whose rows sum to one, without those that are rounding: a direction at a site reads it alone.
+
+    Examples
+    --------
+    >>> snap_weights(np.array([[2.0, 1e-12, 0.0], [1.0, 1.0, 2.0]]))
+    array([[1.  , 0.  , 0.  ],
+           [0.25, 0.25, 0.5 ]])
+    """
+    weights = snap(weights / weights.sum(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def wrap(lon: np.ndarray) -> np.ndarray:
+    """Longitudes from [-pi, 2 pi] in [-pi, pi).
+
+    Examples
+    --------
+    >>> wrap(np.array([-1.0, np.pi, 5.0])).round(4)
+    array([-1.    , -3.1416, -1.2832])
+    """
+    return np.where(lon >= np.pi, lon - 2 * np.pi, lon)
 
 
 def nearest_pixel(row: np.ndarray, column: np.ndarray, height: int, width: int) -> np.ndarray:

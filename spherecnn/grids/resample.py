@@ -19,7 +19,6 @@ from spherecnn.grids.perspective import Perspective
 __all__ = ["SNAP", "check_directions", "nearest_sites", "overlap", "resample", "sampling_matrix", "stitch"]
 
 METHODS = ("bilinear", "nearest", "area", "supersample")
-Source: TypeAlias = Equirect | Cubemap
 Target: TypeAlias = Grid | Perspective
 # Source values averaged at a time, so that a large picture is never held as floats.
 _BAND = 1 << 24
@@ -27,22 +26,22 @@ _BAND = 1 << 24
 _POINTS = 1 << 19
 
 
-def sampling_matrix(source: Source | Perspective, xyz: np.ndarray, method: str = "bilinear") -> sparse.csr_array:
+def sampling_matrix(source: Grid | Perspective, xyz: np.ndarray, method: str = "bilinear") -> sparse.csr_array:
     """Matrix that reads an image on `source` at directions `xyz`.
 
     On an equirectangular image longitude wraps at the seam. A row beyond a pole is the row it came from, half a turn
     away; when the width is odd, half a turn falls between two columns and both are read. On a cubemap the
-    neighbouring faces are read over edges and corners, see `Cubemap.taps`. At a pixel centre the matrix row is a
-    single one.
+    neighbouring faces are read over edges and corners, see `Cubemap.taps`. Other grids are read linearly between the
+    sites around, see the ``taps`` of each. At a site the matrix row is a single one.
 
     Parameters
     ----------
-    source : Equirect, Cubemap or Perspective
-        Grid of the image. A view must see all directions.
+    source : Grid or Perspective
+        Grid of the image, one that has ``nearest`` and ``taps``. A view must see all directions.
     xyz : ndarray (P, 3)
         Directions of any length.
     method : {"nearest", "bilinear"}
-        Interpolation in latitude and longitude, or on the faces of the cube.
+        ``"bilinear"`` is in latitude and longitude, on the faces of the cube, or linear between the sites around.
 
     Returns
     -------
@@ -52,7 +51,8 @@ def sampling_matrix(source: Source | Perspective, xyz: np.ndarray, method: str =
     Raises
     ------
     InputError
-        If `xyz` is not (P, 3) and finite, a view does not see all of it, or the method is unknown.
+        If `xyz` is not (P, 3) and finite, a view does not see all of it, the source cannot be read between its sites,
+        or the method is unknown.
 
     Examples
     --------
@@ -64,7 +64,9 @@ def sampling_matrix(source: Source | Perspective, xyz: np.ndarray, method: str =
     """
     check_choice("method", method, ("nearest", "bilinear"))
     xyz = check_directions(xyz, rank=2)
-    if isinstance(source, Perspective) and not source.inside(xyz).all():
+    if isinstance(source, Grid):
+        _check_readable(source)
+    elif not source.inside(xyz).all():
         raise InputError(
             f"{source!r} does not see every direction; expected directions inside it: "
             "choose them with inside(xyz), or use grids.resample.stitch."
@@ -80,16 +82,17 @@ def sampling_matrix(source: Source | Perspective, xyz: np.ndarray, method: str =
     return matrix
 
 
-def nearest_sites(source: Source, xyz: np.ndarray) -> np.ndarray:
-    """Index of the pixel of `source` that holds each direction: (P, 3) -> (P,)."""
+def nearest_sites(source: Grid, xyz: np.ndarray) -> np.ndarray:
+    """Index of the site of `source` that holds each direction: (P, 3) -> (P,)."""
     return source.nearest(xyz)
 
 
-def resample(values: np.ndarray, source: Source, target: Target, method: str = "bilinear") -> np.ndarray:
+def resample(values: np.ndarray, source: Grid, target: Target, method: str = "bilinear") -> np.ndarray:
     r"""Carry values from one grid to another, or to a view.
 
     ``"bilinear"`` and ``"nearest"`` read the source at the sites of any target, over seam, poles and the edges of a
-    cube. They skip pixels where the target is coarser than the source. ``"area"`` averages exactly between two
+    cube. On grids without rows and columns, as `Healpix` and `Icosphere`, ``"bilinear"`` means linear between the
+    sites around. Both skip pixels where the target is coarser than the source. ``"area"`` averages exactly between two
     equirectangular grids, which is what a smaller image needs:
 
     .. math:: y_p = \frac{\sum_q |p \cap q|\, x_q}{\sum_q |p \cap q|}
@@ -103,8 +106,8 @@ def resample(values: np.ndarray, source: Source, target: Target, method: str = "
     ----------
     values : ndarray (..., \*source.shape, C)
         Floats keep their dtype. Integers become float32, except with ``"nearest"``, which keeps any dtype.
-    source : Equirect or Cubemap
-        Grid of the values. For views, see `stitch`.
+    source : Grid
+        Grid of the values, one that has ``nearest`` and ``taps``. For views, see `stitch`.
     target : Grid or Perspective
         Grid of the result; for ``"area"`` an Equirect.
     method : {"bilinear", "nearest", "area", "supersample"}
@@ -128,9 +131,7 @@ def resample(values: np.ndarray, source: Source, target: Target, method: str = "
     array([3.5, 4.5, 3.5, 2.5, 1.5, 5.5])
     """
     check_choice("method", method, METHODS)
-    if not isinstance(source, (Equirect, Cubemap)):
-        hint = "use grids.resample.stitch" if isinstance(source, Perspective) else "resample from one of these"
-        raise InputError(f"the source grid is {source!r}; expected an Equirect or a Cubemap: {hint}.")
+    _check_readable(source)
     images, outer = _images(values, source)
     if method == "area":
         if not (isinstance(source, Equirect) and isinstance(target, Equirect)):
@@ -232,7 +233,18 @@ def stitch(
     return total.reshape(*outer, *target.shape, first.shape[-1])
 
 
-def _images(values: np.ndarray, source: Source | Perspective) -> tuple[np.ndarray, tuple[int, ...]]:
+def _check_readable(source: object) -> None:
+    """Refuse what cannot be read at any direction: views, and grids without ``nearest`` and ``taps`` of their own."""
+    if isinstance(source, Grid) and type(source).nearest is not Grid.nearest and type(source).taps is not Grid.taps:
+        return
+    hint = "use grids.resample.stitch" if isinstance(source, Perspective) else "resample from one of these"
+    raise InputError(
+        f"the source grid is {source!r}; expected an Equirect, a Cubemap or another grid that can be read between its "
+        f"sites: {hint}."
+    )
+
+
+def _images(values: np.ndarray, source: Grid | Perspective) -> tuple[np.ndarray, tuple[int, ...]]:
     """Values as (N, sites, C), and the shape of what stands before the axes of the source."""
     values = np.asarray(values)
     axes = len(source.shape)
@@ -245,7 +257,7 @@ def _images(values: np.ndarray, source: Source | Perspective) -> tuple[np.ndarra
     return np.ascontiguousarray(values).reshape(math.prod(outer), source.sites, values.shape[-1]), outer
 
 
-def _read(images: np.ndarray, source: Source | Perspective, xyz: np.ndarray, method: str) -> np.ndarray:
+def _read(images: np.ndarray, source: Grid | Perspective, xyz: np.ndarray, method: str) -> np.ndarray:
     """Read (N, sites, C) at directions: (N, P, C)."""
     if method == "nearest":
         return images[:, source.nearest(xyz)]
@@ -258,7 +270,7 @@ def _read(images: np.ndarray, source: Source | Perspective, xyz: np.ndarray, met
     return result
 
 
-def _supersample(images: np.ndarray, source: Source, target: Target) -> np.ndarray:
+def _supersample(images: np.ndarray, source: Grid, target: Target) -> np.ndarray:
     """Average (N, sites, C) over k x k points inside each target pixel."""
     if not isinstance(target, (Equirect, Cubemap, Perspective)):
         raise InputError(

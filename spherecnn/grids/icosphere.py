@@ -1,0 +1,236 @@
+"""The icosphere: vertices of an icosahedron whose faces are divided in four, again and again."""
+
+from __future__ import annotations
+
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spherecnn.errors import InputError, check_at_least
+from spherecnn.grids.base import Grid, angles, read_only, snap_weights, wrap
+from spherecnn.grids.descend import descend
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
+
+MAX_LEVEL = 8
+_GOLDEN = (1 + 5**0.5) / 2
+# Rectangles with sides in the golden ratio, in the planes xy, yz and zx, and the faces between their corners.
+_CORNERS = [
+    [(-1, _GOLDEN, 0), (1, _GOLDEN, 0), (-1, -_GOLDEN, 0), (1, -_GOLDEN, 0)],
+    [(0, -1, _GOLDEN), (0, 1, _GOLDEN), (0, -1, -_GOLDEN), (0, 1, -_GOLDEN)],
+    [(_GOLDEN, 0, -1), (_GOLDEN, 0, 1), (-_GOLDEN, 0, -1), (-_GOLDEN, 0, 1)],
+]
+_FACES = [
+    [(0, 11, 5), (0, 5, 1), (0, 1, 7), (0, 7, 10), (0, 10, 11)],
+    [(1, 5, 9), (5, 11, 4), (11, 10, 2), (10, 7, 6), (7, 1, 8)],
+    [(3, 9, 4), (3, 4, 2), (3, 2, 6), (3, 6, 8), (3, 8, 9)],
+    [(4, 9, 5), (2, 4, 11), (6, 2, 10), (8, 6, 7), (9, 8, 1)],
+]
+
+
+class Icosphere(Grid):
+    r"""Vertices of the icosahedron subdivided `level` times: shape (10 4^level + 2,).
+
+    Each step puts a vertex on the middle of every edge, moves it out to the sphere, and divides a face (a, b, c) into
+    (a, ab, ca), (ab, b, bc), (ca, bc, c) and (ab, bc, ca). The order of vertices and faces is that of the published
+    meshes, so that their data files fit: vertices of the level below come first, and new ones follow in the order of
+    the bytes of their coordinates. Face f of the level below becomes faces 4 f to 4 f + 3. The coordinates are those
+    of the published meshes to the bit; these normalise all vertices at each level, so that a vertex may differ from
+    itself a level below by 1e-15. From level 1 on vertices 12 and 13 are the poles.
+
+    A vertex stands for a third of each face around it on the sphere, its barycentric share:
+
+    .. math:: area_v = \frac13 \sum_{f \ni v} |f|,\qquad
+        \tan\frac{|f|}2 = \frac{\det(a, b, c)}{1 + a \cdot b + b \cdot c + c \cdot a}
+
+    It differs from the Voronoi cell, where the vertex is the nearest, by 15 % at the twelve vertices with five neighbours
+    and by 0.3 % elsewhere. As weights of an integral it is better: from level 2 on spherical harmonics of degree 1 to 7
+    sum to ten times less.
+
+    Source: Jiang et al., Spherical CNNs on unstructured grids, ICLR 2019, section 3; areas of faces by van Oosterom and
+    Strackee, The solid angle of a plane triangle, 1983.
+
+    Parameters
+    ----------
+    level : int
+        Number of subdivisions, 0 to 8.
+
+    Attributes
+    ----------
+    vertices : ndarray (P, 3)
+        Unit vectors, the same array as ``xyz``.
+    faces : ndarray (F, 3)
+        Vertices of each of the 20 4^level faces, counterclockwise seen from outside.
+
+    Raises
+    ------
+    InputError
+        If the level is not an integer from 0 to 8.
+
+    Examples
+    --------
+    >>> grid = Icosphere(1)
+    >>> grid.shape, grid.faces.shape
+    ((42,), (80, 3))
+    >>> grid.vertices[12:14]
+    array([[ 0.,  0.,  1.],
+           [ 0.,  0., -1.]])
+    >>> bool(np.isclose(grid.area.sum(), 4 * np.pi))
+    True
+    """
+
+    def __init__(self, level: int):
+        self.level = check_at_least("level", level, 0)
+        if self.level > MAX_LEVEL:
+            raise InputError(f"level is {level}; expected at most {MAX_LEVEL}, which is 655,362 vertices: lower it.")
+        self.shape = (10 * 4**self.level + 2,)
+
+    @property
+    def vertices(self) -> np.ndarray:
+        return _mesh(self.level)[0]
+
+    @property
+    def faces(self) -> np.ndarray:
+        return _mesh(self.level)[1]
+
+    @property
+    def xyz(self) -> np.ndarray:
+        return self.vertices
+
+    @cached_property
+    def lat(self) -> np.ndarray:
+        return read_only(angles(self.xyz)[0])
+
+    @cached_property
+    def lon(self) -> np.ndarray:
+        return read_only(wrap(angles(self.xyz)[1]))
+
+    @property
+    def area(self) -> np.ndarray:
+        return _areas(self.level)
+
+    def coarsen(self) -> Icosphere:
+        """Return the grid one level below, whose vertices are the first of this one."""
+        if self.level == 0:
+            raise InputError(f"{self!r} cannot be coarsened; expected at least level 1: start from a finer grid.")
+        return Icosphere(self.level - 1)
+
+    def refine(self) -> Icosphere:
+        """Return the grid one level above, which adds the middles of the edges."""
+        return Icosphere(self.level + 1)
+
+    def nearest(self, xyz: np.ndarray) -> np.ndarray:
+        """Index of the vertex at the smallest angle from each direction: (P, 3) -> (P,)."""
+        return _tree(self.level).query(_unit(xyz))[1].astype(np.int64)
+
+    def face_of(self, xyz: np.ndarray) -> np.ndarray:
+        """Index of the face that holds each direction: (P, 3) -> (P,). Of two that meet there, always the same."""
+        return descend(_unit(xyz), _centres0(), (_step(level) for level in range(self.level)))
+
+    def taps(self, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        r"""Corners (P, 3) of the face that holds each direction and their spherical barycentric weights (P, 3).
+
+        .. math:: d = a\,v_1 + b\,v_2 + c\,v_3,\qquad w = (a, b, c) / (a + b + c)
+
+        where the direction meets the flat triangle. Neighbouring faces agree on their edge, a linear function on the
+        triangle is read exactly, and a smooth one with an error of second order in the length of an edge.
+        """
+        xyz = _unit(xyz)
+        sites = self.faces[self.face_of(xyz)]
+        one, two, three = (self.vertices[sites[:, k]] - xyz for k in range(3))
+        shares = [np.einsum("pi,pi->p", xyz, np.cross(*pair)) for pair in ((two, three), (three, one), (one, two))]
+        return sites, snap_weights(np.stack(shares, axis=-1).clip(0))
+
+    def config(self) -> dict[str, object]:
+        return {"kind": "icosphere", "level": self.level}
+
+    def __repr__(self) -> str:
+        return f"Icosphere({self.level})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Icosphere) and self.level == other.level
+
+    def __hash__(self) -> int:
+        return hash(("icosphere", self.level))
+
+
+def solid_angles(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """Solid angles of spherical triangles with corners a, b, c (..., 3), unit vectors, counterclockwise from outside.
+
+    Examples
+    --------
+    >>> float(solid_angles(*np.eye(3)) / np.pi)  # an eighth of the sphere
+    0.5
+    """
+    # differences keep the digits of small triangles
+    volume = np.einsum("...i,...i->...", a, np.cross(b - a, c - a))
+    cosines = sum(np.einsum("...i,...i->...", x, y) for x, y in ((a, b), (b, c), (c, a)))
+    return 2 * np.arctan2(volume, 1 + cosines)
+
+
+@lru_cache(maxsize=MAX_LEVEL + 1)
+def _mesh(level: int) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices and faces in the published order."""
+    if level == 0:
+        vertices = np.array(_CORNERS).reshape(12, 3) / (1 + _GOLDEN**2) ** 0.5
+        return read_only(vertices + 0.0), read_only(np.array(_FACES, np.int64).reshape(20, 3))
+    vertices, faces = _mesh(level - 1)
+    ends = np.sort(np.stack([faces, np.roll(faces, -1, axis=1)], axis=-1).reshape(-1, 2), axis=-1)
+    edge, of_face = np.unique(ends[:, 0] * len(vertices) + ends[:, 1], return_inverse=True)
+    middle = (vertices[edge // len(vertices)] + vertices[edge % len(vertices)]) / 2
+    order = _published_order(middle)
+    number = np.empty(len(order), np.int64)
+    number[order] = len(vertices) + np.arange(len(order))
+    (a, b, c), (ab, bc, ca) = faces.T, number[of_face.reshape(-1, 3)].T
+    children = [(a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca)]
+    fine = np.stack([np.stack(child, axis=-1) for child in children], axis=1).reshape(-1, 3)
+    return read_only(_out_to_sphere(np.concatenate([vertices, middle[order]]))), read_only(fine)
+
+
+def _published_order(middle: np.ndarray) -> np.ndarray:
+    """Order of new vertices (E, 3) in the published meshes: as strings of bytes of the coordinates times 1e8."""
+    whole = np.round(middle * 1e8 - 1e-6).astype(np.int32).view(np.uint32)
+    x, y, z = whole.byteswap().T
+    return np.lexsort((z, y, x))
+
+
+def _out_to_sphere(xyz: np.ndarray) -> np.ndarray:
+    """Points moved out to the unit sphere in the steps of the published meshes, which decide the last bits."""
+    x, y, z = xyz.T
+    length = np.sqrt(x * x + y * y + z * z)[:, None]
+    return xyz + xyz / length * (1 - length)
+
+
+def _unit(xyz: np.ndarray) -> np.ndarray:
+    return xyz / np.linalg.norm(xyz, axis=-1, keepdims=True)
+
+
+@lru_cache(maxsize=MAX_LEVEL + 1)
+def _areas(level: int) -> np.ndarray:
+    vertices, faces = _mesh(level)
+    face = solid_angles(*(vertices[faces[:, k]] for k in range(3)))
+    return read_only(np.bincount(faces.ravel(), np.repeat(face / 3, 3), len(vertices)))
+
+
+@lru_cache(maxsize=MAX_LEVEL + 1)
+def _tree(level: int) -> cKDTree:
+    from scipy.spatial import cKDTree
+
+    return cKDTree(_mesh(level)[0])
+
+
+@lru_cache(maxsize=1)
+def _centres0() -> np.ndarray:
+    vertices, faces = _mesh(0)
+    return read_only(_unit(vertices[faces].sum(axis=1)))
+
+
+@lru_cache(maxsize=MAX_LEVEL)
+def _step(level: int) -> tuple[np.ndarray, np.ndarray]:
+    """Planes and children of `descend` from this level to the next."""
+    vertices, faces = _mesh(level + 1)
+    corners = vertices[faces[3::4]]
+    children = 4 * np.arange(len(corners))[:, None] + np.array([3, 1, 2, 0])
+    return read_only(np.cross(corners, np.roll(corners, -1, axis=1))), read_only(children)
