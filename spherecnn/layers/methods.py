@@ -36,6 +36,14 @@ class EquirectMethod(Method):
         super().__init__(name, summary)
         self.kind, self.padding_mode = kind, padding_mode
 
+    def grid(self, *, height: int | None = None, level: int | None = None) -> Equirect:
+        if level is not None:
+            raise InputError(
+                f"level is {level} for method {self.name!r}; expected a height, since its pictures have rows: give "
+                "height, for example 60."
+            )
+        return Equirect(60 if height is None else height)
+
     def conv(
         self,
         in_channels: int,

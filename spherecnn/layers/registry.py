@@ -37,6 +37,13 @@ class Method:
     def __init__(self, name: str, summary: str):
         self.name, self.summary = name, summary
 
+    def grid(self, *, height: int | None = None, level: int | None = None) -> Grid:
+        """Build a grid of the kind that the method works on, from the rows of a picture or a level.
+
+        One of the two, whichever the grids of the method have; without any, the size of the examples.
+        """
+        self._lacks("grid of its own")
+
     def conv(
         self,
         in_channels: int,
