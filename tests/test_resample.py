@@ -173,7 +173,7 @@ def test_round_trip_through_a_finer_grid():
         (np.ones((8, 4, 1)), Equirect(4), Equirect(2), "bilinear", "expected (..., 4, 8, C)"),
         (np.ones((4, 8, 1)), Equirect(4), Points([0.0], [0.0]), "area", "use 'bilinear'"),
         (np.ones((1, 1, 1)), Points([0.0], [0.0]), Equirect(2), "nearest", "expected an Equirect"),
-        (np.ones((4, 8, 1)), Equirect(4), Equirect(2), "cubic", "'cubic'"),
+        (np.ones((4, 8, 1)), Equirect(4), Equirect(2), "spline", "'spline'"),
         (np.ones((4, 8, 1), complex), Equirect(4), Equirect(2), "area", "complex128"),
     ],
 )

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from spherecnn.grids.divide import Parts
 
 # A position this close to a pixel centre, in pixels, is that centre: rounding of angles must not blur.
 SNAP = 1e-9
@@ -16,7 +20,7 @@ class Grid:
 
     A subclass sets `shape` (the spatial axes of an array on this grid) and provides `lat`, `lon` and `area`.
     All arrays are float64, read-only and computed once. A grid that can be read between its sites provides `nearest`
-    and `taps`; one whose pixels can be divided, `at`.
+    and `taps`; one that can be read smoothly, `cubic_taps`; one whose sites can be cut into parts, `divide`.
 
     Attributes
     ----------
@@ -71,6 +75,14 @@ class Grid:
         """Sites (P, T) about each direction (P, 3) and their weights (P, T), which sum to one."""
         raise NotImplementedError
 
+    def cubic_taps(self, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Sites (P, T) about each direction (P, 3) and their weights (P, T) of cubic interpolation."""
+        raise NotImplementedError
+
+    def divide(self, parts: int) -> Parts:
+        """Cut each site into about `parts` x `parts`: of each part in turn directions (P, 3), solid angles (P,)."""
+        raise NotImplementedError
+
     def config(self) -> dict[str, object]:
         """Return what rebuilds this grid through `grids.from_config`: plain numbers and words."""
         raise NotImplementedError
@@ -107,6 +119,24 @@ def angles(xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     x, y, z = np.moveaxis(np.asarray(xyz, float), -1, 0)
     return np.arctan2(z, np.hypot(x, y)), np.arctan2(y, x)
+
+
+def solid_angles(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    r"""Solid angles of spherical triangles with corners a, b, c (..., 3), unit vectors, counterclockwise from outside.
+
+    .. math:: \tan\frac\Omega2 = \frac{\det(a, b, c)}{1 + a \cdot b + b \cdot c + c \cdot a}
+
+    Source: van Oosterom and Strackee, The solid angle of a plane triangle, IEEE Trans. Biomed. Eng. 1983.
+
+    Examples
+    --------
+    >>> float(solid_angles(*np.eye(3)) / np.pi)  # an eighth of the sphere
+    0.5
+    """
+    # differences keep the digits of small triangles
+    volume = np.einsum("...i,...i->...", a, np.cross(b - a, c - a))
+    cosines = sum(np.einsum("...i,...i->...", x, y) for x, y in ((a, b), (b, c), (c, a)))
+    return 2 * np.arctan2(volume, 1 + cosines)
 
 
 def snap(position: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 
 from spherecnn.errors import check_at_least
 from spherecnn.grids.base import Grid, angles, bilinear, nearest_pixel, read_only, snap
+from spherecnn.grids.divide import Parts, divide_pixels
 
 FACES = ("front", "right", "back", "left", "up", "down")
 # Of each face: the direction of its centre, of its right and of its lower edge.
@@ -113,6 +114,10 @@ class Cubemap(Grid):
         xyz = frame[:, 0] + u[:, None] * frame[:, 1] + v[:, None] * frame[:, 2]
         length = np.sqrt(1 + u * u + v * v)
         return xyz / length[:, None] + 0.0, (2 / self.size) ** 2 / length**3
+
+    def divide(self, parts: int) -> Parts:
+        """Cut each pixel into `parts` x `parts`: of each part in turn the directions (P, 3) and solid angles (P,)."""
+        return divide_pixels(self, parts)
 
     def pixel(self, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Face, and fractional row and column in [-0.5, n - 0.5], of directions (..., 3) of any length.

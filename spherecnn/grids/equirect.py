@@ -3,13 +3,46 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 
 from spherecnn.errors import InputError, check_at_least
 from spherecnn.grids.base import Grid, angles, directions, read_only, snap
+from spherecnn.grids.divide import Parts, divide_pixels
+
+# Whole positions about fractional ones, and their weights.
+Lines: TypeAlias = list[tuple[np.ndarray, np.ndarray]]
+
+
+def linear(position: np.ndarray) -> Lines:
+    """The two whole positions about fractional ones, weighed linearly."""
+    first = np.floor(position)
+    return [(first, first + 1 - position), (first + 1, position - first)]
+
+
+def cubic(position: np.ndarray) -> Lines:
+    r"""The four whole positions about fractional ones, with the weights of Keys at a distance s.
+
+    .. math:: w(s) = \begin{cases} \frac32 s^3 - \frac52 s^2 + 1 & s \le 1 \\
+        -\frac12 s^3 + \frac52 s^2 - 4 s + 2 & 1 < s \le 2 \end{cases}
+
+    Source: Keys, Cubic convolution interpolation for digital image processing, IEEE ASSP 1981, with a = -1/2.
+
+    Examples
+    --------
+    >>> [(float(at[0]), float(weight[0])) for at, weight in cubic(np.array([0.5]))]
+    [(-1.0, -0.0625), (0.0, 0.5625), (1.0, 0.5625), (2.0, -0.0625)]
+    """
+    first = np.floor(position)
+    found = []
+    for step in (-1, 0, 1, 2):
+        s = np.abs(position - first - step)
+        near, far = (1.5 * s - 2.5) * s * s + 1, ((-0.5 * s + 2.5) * s - 4) * s + 2
+        found.append((first + step, np.where(s <= 1, near, far)))
+    return found
 
 
 class Equirect(Grid):
@@ -126,6 +159,10 @@ class Equirect(Grid):
         lat, lon = np.pi / 2 - (row + first) * step, -np.pi + (column + 0.5) * 2 * np.pi / self.width
         return directions(lat, lon), np.maximum(np.cos(lat), 0) * step * 2 * np.pi / self.width
 
+    def divide(self, parts: int) -> Parts:
+        """Cut each pixel into `parts` x `parts`: of each part in turn the directions (P, 3) and solid angles (P,)."""
+        return divide_pixels(self, parts)
+
     def nearest(self, xyz: np.ndarray) -> np.ndarray:
         """Index of the pixel that holds each direction: (P, 3) -> (P,)."""
         row, column = self.pixel(*angles(xyz))
@@ -139,18 +176,28 @@ class Equirect(Grid):
         Longitude wraps at the seam. A row beyond a pole is the row it came from, half a turn away; when the
         width is odd, half a turn falls between two columns and both are read.
         """
-        height, width, pole = self.height, self.width, int(self.pole_rows)
-        row, column = self.pixel(*angles(xyz))
-        row, column = snap(row), snap(column)
-        north = np.floor(row)
+        return self.taps_at(*self.pixel(*angles(xyz)))
+
+    def cubic_taps(self, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Sites (P, 16) about each direction and their weights (P, 16): `cubic` in latitude and longitude.
+
+        Over the seam and the poles as in `taps`. Weights may be negative: values may pass those of the picture.
+        """
+        return self.taps_at(*self.pixel(*angles(xyz)), cubic)
+
+    def taps_at(
+        self, row: np.ndarray, column: np.ndarray, lines: Callable[[np.ndarray], Lines] = linear
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Sites (P, T) and weights (P, T) about fractional (row, column), from beyond the poles too."""
         sites, weights = [], []
-        for line, share in ((north, north + 1 - row), (north + 1, row - north)):
-            beyond = (line < 0) | (line >= height)
-            line = np.where(line < 0, pole - 1 - line, np.where(line >= height, 2 * height - 1 - pole - line, line))
-            x = np.where(beyond, column + width / 2, column)
-            west = np.floor(x)
-            sites += [line * width + west % width, line * width + (west + 1) % width]
-            weights += [share * (west + 1 - x), share * (x - west)]
+        turn = 2 * (self.height - self.pole_rows)  # rows around the sphere
+        for line, share in lines(snap(row)):
+            line = line % turn
+            beyond = line >= self.height
+            line = np.where(beyond, turn - (not self.pole_rows) - line, line)
+            for x, part in lines(np.where(beyond, snap(column) + self.width / 2, snap(column))):
+                sites.append(line * self.width + x % self.width)
+                weights.append(share * part)
         return np.stack(sites, axis=-1).astype(np.int64), np.stack(weights, axis=-1)
 
     def config(self) -> dict[str, object]:

@@ -38,7 +38,7 @@ def linear_taps(grid: Polyhedron, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 def _fan(grid: Polyhedron, face: np.ndarray, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Corner v and neighbour g of each face f whose triangle (v, f, g) between the centres holds the direction."""
-    # counter-clockwise about the centre: apex, left neighbour, left corner, low neighbour, right corner, right neighbour
+    # counter-clockwise about the centre: a corner, the neighbour across the edge after it, the next corner
     corners, beside = grid.faces[face], grid.neighbours[face][:, [1, 2, 0]]
     normal = np.cross(xyz, grid.xyz[face])
     ray = np.empty((len(face), 7))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 
 from spherecnn.errors import InputError, check_at_least, check_choice
 from spherecnn.grids.base import Grid, angles, read_only, snap_weights, wrap
+from spherecnn.grids.divide import Parts
 
 ORDERS = ("ring", "nested")
 
@@ -104,6 +106,16 @@ class Healpix(Grid):
         lat, lon = angles(xyz)
         sites, weights = healpy.get_interp_weights(self.nside, np.pi / 2 - lat, lon, nest=self._nested)
         return np.ascontiguousarray(sites.T, dtype=np.int64), snap_weights(weights.T)
+
+    def divide(self, parts: int) -> Parts:
+        """Cut each pixel into `parts` x `parts`: of each part in turn the directions (P, 3) and solid angles (P,)."""
+        import healpy
+
+        x, y, base = healpy.pix2xyf(self.nside, np.arange(self.sites), nest=self._nested)
+        fine, nested = self.nside * parts, self._nested and parts & (parts - 1) == 0
+        for i, j in product(range(parts), repeat=2):
+            pixel = healpy.xyf2pix(fine, x * parts + i, y * parts + j, base, nest=nested)
+            yield np.stack(healpy.pix2vec(fine, pixel, nest=nested), axis=-1), self.area / parts**2
 
     def config(self) -> dict[str, object]:
         return {"kind": "healpix", "nside": self.nside, "order": self.order}

@@ -11,6 +11,7 @@ import numpy as np
 from spherecnn.errors import InputError, check_at_least
 from spherecnn.grids.base import angles, bilinear, nearest_pixel, read_only
 from spherecnn.grids.cubemap import rectangle_areas
+from spherecnn.grids.divide import Parts, divide_pixels
 
 
 class Perspective:
@@ -131,6 +132,10 @@ class Perspective:
         xyz = self.frame[0] + u[:, None] * self.frame[1] + v[:, None] * self.frame[2]
         length = np.sqrt(1 + u * u + v * v)
         return xyz / length[:, None] + 0.0, self.pixel_side**2 / length**3
+
+    def divide(self, parts: int) -> Parts:
+        """Cut each pixel into `parts` x `parts`: of each part in turn the directions (P, 3) and solid angles (P,)."""
+        return divide_pixels(self, parts)
 
     def pixel(self, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Fractional (row, column) of directions (..., 3); NaN behind the camera, whole numbers at pixel centres.

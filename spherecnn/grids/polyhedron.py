@@ -9,6 +9,7 @@ import numpy as np
 
 from spherecnn.errors import InputError, check_at_least
 from spherecnn.grids.base import Grid, angles, read_only
+from spherecnn.grids.divide import Parts, divide_triangles
 from spherecnn.grids.face_taps import holding_face, linear_taps
 
 MOST_LEVELS = 8
@@ -186,11 +187,17 @@ class Polyhedron(Grid):
         .. math:: d = a\,v + b\,c_f + c\,c_g,\qquad w = (a, b, c) / (a + b + c)
 
         and the value of the corner is a mean of the 6 faces around it, of 5 at the corners of the icosahedron, with
-        weights of 0.126 to 0.211, those closest to equal ones for which the mean of the centres is at the corner. (Equal
-        ones would read a place that is off by 7 % of an edge where faces differ in size.) At the centre of a face that
-        face is read alone; nothing jumps, no weight is negative, and the error is of second order in the edge.
+        weights of 0.126 to 0.211, those closest to equal ones for which the mean of the centres is at the corner.
+        (Equal ones would read a place that is off by 7 % of an edge where faces differ in size.) At the centre of a
+        face that face is read alone; nothing jumps, no weight is negative, and the error is of second order in the
+        edge.
         """
         return linear_taps(self, xyz)
+
+    def divide(self, parts: int) -> Parts:
+        """Cut each face into `parts` squared triangles: of each in turn the directions (P, 3) and solid angles (P,)."""
+        apex, left, right = (self.vertices[corner] for corner in self.faces.T)
+        return divide_triangles(apex, left, right, parts)
 
     def config(self) -> dict[str, object]:
         return {"kind": "polyhedron", "level": self.level}

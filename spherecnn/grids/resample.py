@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import product
 from typing import TypeAlias
 
 import numpy as np
@@ -12,13 +11,13 @@ from scipy import sparse
 
 from spherecnn.errors import FLOATS, InputError, check_choice
 from spherecnn.grids.base import SNAP, Grid
-from spherecnn.grids.cubemap import Cubemap
 from spherecnn.grids.equirect import Equirect
 from spherecnn.grids.perspective import Perspective
 
 __all__ = ["SNAP", "check_directions", "nearest_sites", "overlap", "resample", "sampling_matrix", "stitch"]
 
-METHODS = ("bilinear", "nearest", "area", "supersample")
+READS = ("nearest", "bilinear", "cubic")
+METHODS = (*READS, "area", "supersample")
 Target: TypeAlias = Grid | Perspective
 # Source values averaged at a time, so that a large picture is never held as floats.
 _BAND = 1 << 24
@@ -40,8 +39,9 @@ def sampling_matrix(source: Grid | Perspective, xyz: np.ndarray, method: str = "
         Grid of the image, one that has ``nearest`` and ``taps``. A view must see all directions.
     xyz : ndarray (P, 3)
         Directions of any length.
-    method : {"nearest", "bilinear"}
+    method : {"nearest", "bilinear", "cubic"}
         ``"bilinear"`` is in latitude and longitude, on the faces of the cube, or linear between the sites around.
+        ``"cubic"`` is for an Equirect, see `Equirect.cubic_taps`.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def sampling_matrix(source: Grid | Perspective, xyz: np.ndarray, method: str = "
     >>> sampling_matrix(Cubemap(1), np.array([[1.0, 1.0, 0.0]])).toarray()  # an edge: both faces
     array([[0.5, 0.5, 0. , 0. , 0. , 0. ]])
     """
-    check_choice("method", method, ("nearest", "bilinear"))
+    check_choice("method", method, READS)
     xyz = check_directions(xyz, rank=2)
     if isinstance(source, Grid):
         _check_readable(source)
@@ -74,8 +74,12 @@ def sampling_matrix(source: Grid | Perspective, xyz: np.ndarray, method: str = "
     if method == "nearest":
         site = source.nearest(xyz)[:, None]
         weight = np.ones(site.shape)
-    else:
+    elif method == "bilinear":
         site, weight = source.taps(xyz)
+    elif isinstance(source, Grid) and type(source).cubic_taps is not Grid.cubic_taps:
+        site, weight = source.cubic_taps(xyz)
+    else:
+        raise InputError(f"the source is {source!r}; expected an Equirect for method 'cubic': use 'bilinear'.")
     entries = weight.ravel(), (np.repeat(np.arange(len(xyz)), site.shape[1]), site.ravel())
     matrix = sparse.csr_array(entries, shape=(len(xyz), source.sites))
     matrix.eliminate_zeros()
@@ -92,15 +96,17 @@ def resample(values: np.ndarray, source: Grid, target: Target, method: str = "bi
 
     ``"bilinear"`` and ``"nearest"`` read the source at the sites of any target, over seam, poles and the edges of a
     cube. On grids without rows and columns, as `Healpix` and `Icosphere`, ``"bilinear"`` means linear between the
-    sites around. Both skip pixels where the target is coarser than the source. ``"area"`` averages exactly between two
-    equirectangular grids, which is what a smaller image needs:
+    sites around. ``"cubic"`` reads 4 x 4 pixels of an equirectangular picture, for a target that is finer; it may
+    overshoot. All three skip pixels where the target is coarser than the source. ``"area"`` averages exactly between
+    two equirectangular grids, which is what a smaller image needs:
 
     .. math:: y_p = \frac{\sum_q |p \cap q|\, x_q}{\sum_q |p \cap q|}
 
     with :math:`|p \cap q|` the solid angle that target pixel p shares with source pixel q. ``"supersample"`` does
-    nearly the same for other pairs of grids: it divides each target pixel into k x k, reads bilinearly in the middle
-    of each part, and averages by the solid angle there. k is the ratio of the pixel sides, rounded: 1 is bilinear.
-    It reads about as many places as the source has pixels.
+    nearly the same for all pairs of grids: it cuts each target site into k x k parts, reads bilinearly in the middle
+    of each, and averages by the solid angle there. k is the ratio of the pixel sides, rounded: 1 is bilinear. It reads
+    about as many places as the source has pixels. A pixel of a cubemap or of HEALPix is cut into smaller ones, a face
+    of a polyhedron into triangles, and the vertex of an icosphere has a third of each face around it.
 
     Parameters
     ----------
@@ -110,7 +116,7 @@ def resample(values: np.ndarray, source: Grid, target: Target, method: str = "bi
         Grid of the values, one that has ``nearest`` and ``taps``. For views, see `stitch`.
     target : Grid or Perspective
         Grid of the result; for ``"area"`` an Equirect.
-    method : {"bilinear", "nearest", "area", "supersample"}
+    method : {"bilinear", "nearest", "cubic", "area", "supersample"}
         How to read the source.
 
     Returns
@@ -264,27 +270,25 @@ def _read(images: np.ndarray, source: Grid | Perspective, xyz: np.ndarray, metho
     result = np.empty((len(images), len(xyz), images.shape[-1]), _float_of(images.dtype))
     for start in range(0, len(xyz), _POINTS):
         part = slice(start, start + _POINTS)
-        matrix = sampling_matrix(source, xyz[part]).astype(result.dtype)
+        matrix = sampling_matrix(source, xyz[part], method).astype(result.dtype)
         for image, out in zip(images, result, strict=True):
             out[part] = matrix @ image
     return result
 
 
 def _supersample(images: np.ndarray, source: Grid, target: Target) -> np.ndarray:
-    """Average (N, sites, C) over k x k points inside each target pixel."""
-    if not isinstance(target, (Equirect, Cubemap, Perspective)):
+    """Average (N, sites, C) over about k x k points inside each target site."""
+    if isinstance(target, Grid) and type(target).divide is Grid.divide:
         raise InputError(
-            f"the target grid is {target!r}; expected pixels that can be divided, of an Equirect, Cubemap or "
-            "Perspective, for method 'supersample': use 'bilinear'."
+            f"the target grid is {target!r}; expected one whose sites can be cut into parts, for method 'supersample': "
+            "use 'bilinear'."
         )
     parts = max(1, round(target.pixel_side / source.pixel_side))
     if parts == 1:
         return _read(images, source, target.xyz, "bilinear")
-    *face, row, column = (x.ravel() for x in np.indices(target.shape))
     total: np.ndarray | float = 0.0
     weight = np.zeros(target.sites)
-    for down, right in product((np.arange(parts) + 0.5) / parts - 0.5, repeat=2):
-        xyz, area = target.at((*face, row + down, column + right))
+    for xyz, area in target.divide(parts):
         total = total + area[:, None].astype(_float_of(images.dtype)) * _read(images, source, xyz, "bilinear")
         weight += area
     return total / weight[:, None].astype(_float_of(images.dtype))
