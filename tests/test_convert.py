@@ -181,7 +181,7 @@ def test_a_photograph_is_no_cross(tmp_path):
         ("in.png --to cubemap --size 0 --out o.png", "--size"),
         ("in.png --to cubemap --out o.tif", "expected a name in .jpg, .jpeg, .png"),
         ("in.png --to cubemap --layout folder --out o.png", "expected the name of a folder"),
-        ("in.png --to equirect --size 4 --out o.png", "expected it with --to cubemap only"),
+        ("in.png --to equirect --size 4 --out o.png", "expected it with --to cubemap or --to globe only"),
         ("in.png --to cubemap --fov 70 --out o.png", "expected it with --to perspective only"),
         ("in.png --to perspective --fov 180 --out o.png", "below 180"),
         ("in.png --to perspective --lat 91 --out o.png", "--lat"),

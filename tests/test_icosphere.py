@@ -267,7 +267,6 @@ def test_the_finest_level_builds():
         (lambda: Icosphere(0).coarsen(), "at least level 1"),
         (lambda: resample(np.ones((42, 1)), Icosphere(2), Equirect(2)), "expected (..., 162, C)"),
         (lambda: resample(np.ones((42, 1)), Icosphere(1), Equirect(2), "area"), "'supersample'"),
-        (lambda: resample(np.ones((4, 8, 1)), Equirect(4), Icosphere(1), "supersample"), "can be divided"),
     ],
 )
 def test_refusals(call, sentence):

@@ -1,4 +1,4 @@
-"""`spherecnn convert`: a panorama as a cubemap, a view, or another size, and back."""
+"""`spherecnn convert`: a panorama as a cubemap, faces of a polyhedron, a view, a globe, or another size, and back."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from typing import Any
 import click
 import numpy as np
 
+from spherecnn.cli import faces as face_files
 from spherecnn.cli import options as o
 from spherecnn.cli import pictures
 from spherecnn.errors import InputError
-from spherecnn.grids import Cubemap, Equirect, Perspective, fold, unfold
+from spherecnn.grids import Cubemap, Equirect, Grid, Perspective, Polyhedron, fold, unfold
 from spherecnn.grids.layouts import LAYOUTS, layout_of
+from spherecnn.grids.polyhedron import MOST_LEVELS
 from spherecnn.grids.resample import resample
 
-SOURCES = ("equirect", *LAYOUTS, "folder")
+SOURCES = ("equirect", *LAYOUTS, "folder", "spherephd")
 
 
 @dataclass(frozen=True)
@@ -34,17 +36,20 @@ class Target:
     check : callable
         (path, options): refuses a name that cannot be written, before anything is read.
     write : callable
-        (path, pixels, options) -> how to go on, a command.
+        (path, pixels, their grid, options) -> how to go on, a command.
     """
 
     options: tuple[str, ...]
     grid: Callable[[Any, dict[str, Any]], Any]
     check: Callable[[Path, dict[str, Any]], None]
-    write: Callable[[Path, np.ndarray, dict[str, Any]], str]
+    write: Callable[[Path, np.ndarray, Any, dict[str, Any]], str]
 
 
 def _cubemap_grid(source: Any, given: dict[str, Any]) -> Cubemap:
-    same = source.size if isinstance(source, Cubemap) else max(1, round(source.width / 4))
+    if isinstance(source, Cubemap):
+        same = source.size
+    else:
+        same = 2 * 2**source.level if isinstance(source, Polyhedron) else max(1, round(source.width / 4))
     return Cubemap(given["size"] or same)
 
 
@@ -55,7 +60,7 @@ def _check_cubemap(out: Path, given: dict[str, Any]) -> None:
         raise InputError(f"the folder to write is {out}; expected the name of a folder for --layout folder: rename it.")
 
 
-def _write_cubemap(out: Path, pixels: np.ndarray, given: dict[str, Any]) -> str:
+def _write_cubemap(out: Path, pixels: np.ndarray, grid: Any, given: dict[str, Any]) -> str:
     if given["layout"] == "folder":
         pictures.write_faces(out, pixels)
     else:
@@ -67,8 +72,10 @@ def _equirect_grid(source: Any, given: dict[str, Any]) -> Equirect:
     height, width = given["height"], given["width"]
     if height is None and width is None and isinstance(source, Equirect):
         return source
-    if height is None:
-        height = math.ceil(width / 2) if width else 2 * source.size if isinstance(source, Cubemap) else source.height
+    if height is None and width is None:
+        height = 2 * source.size if isinstance(source, Cubemap) else 4 * 2**source.level
+    elif height is None:
+        height = math.ceil(width / 2)
     return Equirect(height, width)
 
 
@@ -76,7 +83,7 @@ def _check_picture(out: Path, given: dict[str, Any]) -> None:
     pictures.check_suffix(out)
 
 
-def _write_equirect(out: Path, pixels: np.ndarray, given: dict[str, Any]) -> str:
+def _write_equirect(out: Path, pixels: np.ndarray, grid: Any, given: dict[str, Any]) -> str:
     pictures.write_picture(out, pixels)
     return f"spherecnn convert {out} --to perspective --lon 90 --out east.png"
 
@@ -88,9 +95,43 @@ def _perspective_grid(source: Any, given: dict[str, Any]) -> Perspective:
     return Perspective(given["height"] or width, width, fov, **angles)
 
 
-def _write_perspective(out: Path, pixels: np.ndarray, given: dict[str, Any]) -> str:
+def _write_perspective(out: Path, pixels: np.ndarray, grid: Any, given: dict[str, Any]) -> str:
     pictures.write_picture(out, pixels)
     return f"look at {out}; sc.grids.resample.stitch puts views back on a sphere."
+
+
+def _face_grid(source: Any, given: dict[str, Any]) -> Polyhedron:
+    if given["level"] is not None:
+        return Polyhedron(given["level"])
+    same = math.log(source.sites / 20, 4)  # about as many faces as pixels
+    return Polyhedron(min(max(0, round(same)), MOST_LEVELS))
+
+
+def _check_faces(out: Path, given: dict[str, Any]) -> None:
+    face_files.check_suffix(out)
+
+
+def _write_faces(out: Path, pixels: np.ndarray, grid: Any, given: dict[str, Any]) -> str:
+    face_files.write_faces(out, pixels, grid)
+    return f"spherecnn convert {out} --to globe --out globe.png"
+
+
+def _globe_grid(source: Any, given: dict[str, Any]) -> Any:
+    return source
+
+
+def _write_globe(out: Path, pixels: np.ndarray, grid: Any, given: dict[str, Any]) -> str:
+    from spherecnn.viz import render_globe
+
+    colour = pixels / np.float32(np.iinfo(pixels.dtype).max)
+    if colour.shape[-1] in (2, 4):  # on white
+        colour = 1 - (1 - colour[..., :-1]) * colour[..., -1:]
+    lat, lon, size = given["lat"] or 0.0, given["lon"] or 0.0, given["size"] or 512
+    view = render_globe(colour, grid, lat, lon, size=size, edges=bool(given["edges"]))
+    if out.suffix.lower() != ".png":
+        view = 1 - (1 - view[..., :3]) * view[..., 3:]
+    pictures.write_picture(out, np.rint(view * 255).astype(np.uint8))
+    return f"look at {out}; --lat and --lon turn the globe."
 
 
 TARGETS = {
@@ -99,6 +140,8 @@ TARGETS = {
     "perspective": Target(
         ("lat", "lon", "roll", "fov", "height", "width"), _perspective_grid, _check_picture, _write_perspective
     ),
+    "spherephd": Target(("level",), _face_grid, _check_faces, _write_faces),
+    "globe": Target(("lat", "lon", "size", "edges"), _globe_grid, _check_picture, _write_globe),
 }
 
 
@@ -109,36 +152,52 @@ Examples:
   spherecnn convert room.jpg --to cubemap --size 512 --out cross.png
   spherecnn convert cross.png --to equirect --height 1024 --out room.png
   spherecnn convert room.jpg --to perspective --lat 10 --lon 90 --fov 75 --out east.png
-  spherecnn convert room.jpg --to cubemap --layout folder --out faces/""",
+  spherecnn convert room.jpg --to cubemap --layout folder --out faces/
+  spherecnn convert room.jpg --to spherephd --level 6 --out room.npz
+  spherecnn convert room.npz --to globe --lat 30 --lon 60 --out globe.png
+  spherecnn convert room.npz --to equirect --height 512 --out back.png""",
 )
 @click.argument("source", metavar="IN", type=click.Path(exists=True, path_type=Path))
 @click.option("--to", "to", type=click.Choice(list(TARGETS)), required=True, help="What to make.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="PNG or JPEG file, or folder, to write.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="PNG, JPEG, .npz or .npy file, or folder, to write.",
+)
 @click.option("--from", "kind", type=click.Choice(SOURCES), help="What IN is; by default what its shape shows.")
-@click.option("--size", type=o.AT_LEAST_1, help="Pixels along an edge of a face (cubemap); those of IN by default.")
+@click.option("--size", type=o.AT_LEAST_1, help="Pixels along an edge of a face (cubemap), or across (globe).")
+@click.option(
+    "--level", type=click.IntRange(0, MOST_LEVELS), help="Times that the icosahedron's edges are halved (spherephd)."
+)
+@click.option("--edges", is_flag=True, default=None, help="Draw lines between faces or pixels of one colour (globe).")
 @click.option(
     "--layout", type=click.Choice([*LAYOUTS, "folder"]), help="How to keep faces (cubemap).  [default: cross]"
 )
 @click.option("--height", type=o.AT_LEAST_1, help="Rows (equirect, perspective).")
 @click.option("--width", type=o.AT_LEAST_1, help="Columns (equirect, perspective).")
-@click.option("--lat", type=click.FloatRange(-90, 90), help="Degrees north of the middle (perspective).  [default: 0]")
-@click.option("--lon", type=float, help="Degrees to the right of the middle (perspective).  [default: 0]")
+@click.option(
+    "--lat", type=click.FloatRange(-90, 90), help="Degrees north of the middle (perspective, globe).  [default: 0]"
+)
+@click.option("--lon", type=float, help="Degrees to the right of the middle (perspective, globe).  [default: 0]")
 @click.option("--roll", type=float, help="Degrees that the view is turned clockwise (perspective).  [default: 0]")
 @click.option("--fov", type=float, help="Degrees from left to right (perspective).  [default: 90]")
 @click.option(
     "--sampling",
-    type=click.Choice(["supersample", "bilinear", "nearest"]),
+    type=click.Choice(["supersample", "bilinear", "nearest", "cubic"]),
     default="supersample",
     show_default=True,
-    help="Average over pixels, read between four, or take one, as label pictures need.",
+    help="Average over pixels, read between them, take one, as label pictures need, or read 4 x 4 of a panorama.",
 )
 def command(source: Path, to: str, out: Path, kind: str | None, sampling: str, **given: Any) -> None:
-    """Convert a spherical picture IN: equirectangular, cross or strip file, or folder of six faces.
+    """Convert a spherical picture IN: equirectangular, cross or strip file, folder of six faces, or file of faces.
 
     \b
     cubemap      six faces as a cross (3n x 4n), a strip (n x 6n) or a folder
     equirect     a panorama of another size, or from a cubemap
     perspective  what a camera sees that looks towards --lat, --lon
+    spherephd    the 20 * 4^level faces of a subdivided icosahedron: an .npz file
+    globe        the sphere from outside, above --lat, --lon; faces as triangles
 
     Channels and bits stay: grey or colour, with or without alpha, 16-bit grey.
     """
@@ -147,21 +206,24 @@ def command(source: Path, to: str, out: Path, kind: str | None, sampling: str, *
     target.check(out, given)
     pixels, grid, files = read_sphere(source, kind)
     goal = target.grid(grid, given)
-    result = convert(pixels, grid, goal, sampling)
-    onward = target.write(out, result, given)
+    result = pixels if goal == grid else convert(pixels, grid, goal, sampling)
+    onward = target.write(out, result, goal, given)
     if any(pictures.loses_bits(file) for file in files):
         click.echo(f"Note: {source} has colours of 16 bits, of which the upper 8 were read.")
-    click.echo(f"Converted {source}, {grid!r}, {pictures.describe(pixels)}, to {goal!r} in {out}.\nNext: {onward}")
+    made = "a globe" if to == "globe" else repr(goal)
+    click.echo(f"Converted {source}, {grid!r}, {pictures.describe(pixels)}, to {made} in {out}.\nNext: {onward}")
 
 
-def read_sphere(path: Path, kind: str | None = None) -> tuple[np.ndarray, Equirect | Cubemap, list[Path]]:
-    """Pixels of a spherical picture on its grid, the grid, and the files read; `kind` is one of SOURCES."""
+def read_sphere(path: Path, kind: str | None = None) -> tuple[np.ndarray, Any, list[Path]]:
+    """Pixels of a spherical picture on its grid, the grid, and the picture files read; `kind` is one of SOURCES."""
     if kind is not None and path.is_dir() != (kind == "folder"):
         what = "a folder" if path.is_dir() else "a file"
         raise InputError(f"{path} is {what} and --from is {kind}; expected both to agree: leave --from out.")
     if path.is_dir():
         faces, files = pictures.read_faces(path)
         return faces, Cubemap(faces.shape[1]), files
+    if kind == "spherephd" or (kind is None and path.suffix.lower() in face_files.SUFFIXES):
+        return *face_files.read_faces(path), []
     pixels = pictures.read_picture(path)
     height, width = pixels.shape[:2]
     kind = kind or _shown_by(pixels)
@@ -193,7 +255,7 @@ def _shown_by(pixels: np.ndarray) -> str | None:
     return layout
 
 
-def convert(pixels: np.ndarray, source: Equirect | Cubemap, target: Any, sampling: str) -> np.ndarray:
+def convert(pixels: np.ndarray, source: Grid, target: Any, sampling: str) -> np.ndarray:
     """Resample integer pixels and round; colours are weighed by alpha, so that what is clear does not bleed."""
     if sampling == "nearest":
         return resample(pixels, source, target, "nearest")

@@ -14,7 +14,16 @@ from spherecnn.grids.base import SNAP, Grid
 from spherecnn.grids.equirect import Equirect
 from spherecnn.grids.perspective import Perspective
 
-__all__ = ["SNAP", "check_directions", "nearest_sites", "overlap", "resample", "sampling_matrix", "stitch"]
+__all__ = [
+    "SNAP",
+    "check_directions",
+    "check_readable",
+    "nearest_sites",
+    "overlap",
+    "resample",
+    "sampling_matrix",
+    "stitch",
+]
 
 READS = ("nearest", "bilinear", "cubic")
 METHODS = (*READS, "area", "supersample")
@@ -56,6 +65,7 @@ def sampling_matrix(source: Grid | Perspective, xyz: np.ndarray, method: str = "
 
     Examples
     --------
+    >>> from spherecnn.grids import Cubemap
     >>> grid = Equirect(2)
     >>> sampling_matrix(grid, np.array([[0.0, 0.0, 1.0]])).toarray()  # the north pole: one row, both ways
     array([[0.25, 0.25, 0.25, 0.25, 0.  , 0.  , 0.  , 0.  ]])
@@ -65,7 +75,7 @@ def sampling_matrix(source: Grid | Perspective, xyz: np.ndarray, method: str = "
     check_choice("method", method, READS)
     xyz = check_directions(xyz, rank=2)
     if isinstance(source, Grid):
-        _check_readable(source)
+        check_readable(source)
     elif not source.inside(xyz).all():
         raise InputError(
             f"{source!r} does not see every direction; expected directions inside it: "
@@ -130,6 +140,7 @@ def resample(values: np.ndarray, source: Grid, target: Target, method: str = "bi
 
     Examples
     --------
+    >>> from spherecnn.grids import Cubemap
     >>> x = np.arange(8.0).reshape(2, 4, 1)
     >>> resample(x, Equirect(2), Equirect(1), "area")[..., 0]
     array([[2.5, 4.5]])
@@ -137,7 +148,7 @@ def resample(values: np.ndarray, source: Grid, target: Target, method: str = "bi
     array([3.5, 4.5, 3.5, 2.5, 1.5, 5.5])
     """
     check_choice("method", method, METHODS)
-    _check_readable(source)
+    check_readable(source)
     images, outer = _images(values, source)
     if method == "area":
         if not (isinstance(source, Equirect) and isinstance(target, Equirect)):
@@ -239,7 +250,7 @@ def stitch(
     return total.reshape(*outer, *target.shape, first.shape[-1])
 
 
-def _check_readable(source: object) -> None:
+def check_readable(source: object) -> None:
     """Refuse what cannot be read at any direction: views, and grids without ``nearest`` and ``taps`` of their own."""
     if isinstance(source, Grid) and type(source).nearest is not Grid.nearest and type(source).taps is not Grid.taps:
         return
