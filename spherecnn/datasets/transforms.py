@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from spherecnn.errors import InputError, check_array, check_choice
 from spherecnn.grids import Equirect, Grid
-from spherecnn.grids.resample import nearest_sites, sampling_matrix
+from spherecnn.grids.resample import check_readable, nearest_sites, sampling_matrix
 from spherecnn.kernels.sample import sample_equirect
 
 Transform = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
@@ -117,6 +117,7 @@ def rotate(images: np.ndarray, rotations: Rotation, grid: Grid, method: str = "b
            [7., 4., 5., 6.]])
     """
     check_choice("method", method, ("bilinear", "nearest"))
+    check_readable(grid)
     if images.ndim != len(grid.shape) + 2 or images.shape[1:-1] != grid.shape:
         raise InputError(
             f"images have shape {images.shape}; expected (N, {', '.join(map(str, grid.shape))}, C) for {grid!r}: "
@@ -177,6 +178,7 @@ class RotateAugment:
     def __init__(self, grid: Grid, kind: str = "so3", values: str = "bilinear"):
         check_choice("kind", kind, KINDS)
         check_choice("values", values, ("bilinear", "nearest"))
+        check_readable(grid)
         self.grid, self.kind, self.values = grid, kind, values
 
     def __call__(self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
