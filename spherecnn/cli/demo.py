@@ -104,7 +104,7 @@ def demo(size: Size, out: Path, seed: int) -> None:
         click.echo(f"\n{method}")
         results.append(compare(method, size, seed, data[grids[method]], out))
     draw_results(results, first.training.classes, out)
-    rows = [[r.method, r.sites, r.parameters, r.upright, r.rotated, r.seconds] for r in results]
+    rows: list[list[Any]] = [[r.method, r.sites, r.parameters, r.upright, r.rotated, r.seconds] for r in results]
     write_atomic(out / "results.csv", o.csv_text([COLUMNS, *rows]).encode())
     shown = [[*row[:3], f"{row[3]:.1%}", f"{row[4]:.1%}", round(row[5], 1)] for row in rows]
     click.echo(

@@ -23,7 +23,7 @@ from spherecnn.training.optim import OPTIMIZERS
 
 GRID = sc.grids.Equirect(8)
 # A small grid of each kind.
-GRIDS = {type(grid): grid for grid in (GRID, sc.grids.Polyhedron(2))}
+GRIDS: dict[type[sc.grids.Grid], sc.grids.Grid] = {type(grid): grid for grid in (GRID, sc.grids.Polyhedron(2))}
 
 
 @click.command(

@@ -225,7 +225,7 @@ def fit_to_grid(pixels: np.ndarray, grid: Grid) -> np.ndarray:
     source, flat = Equirect(*pixels.shape[:2]), isinstance(grid, Equirect)
     rows = grid.shape[0] if flat else 4 * max(1, round(math.pi / grid.pixel_side))
     columns = grid.shape[1] if flat else 2 * rows
-    middle = Equirect(min(source.height, rows), min(source.width, columns))
+    middle: Grid = Equirect(min(source.height, rows), min(source.width, columns))
     if flat and middle.shape == grid.shape:
         middle = grid
     if middle != source:

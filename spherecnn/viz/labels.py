@@ -70,11 +70,11 @@ def overlay(image: np.ndarray, labels: np.ndarray, classes: int, alpha: float = 
     array([0.45, 0.31, 0.  ], dtype=float32)
     """
     labels = _classes(labels)
-    if image.shape[:-1] != labels.shape:
+    if image.shape[: labels.ndim] != labels.shape:
         raise InputError(
-            f"the picture has shape {image.shape} and the labels {labels.shape}; expected a label for each pixel."
+            f"the picture has shape {image.shape} and the labels {labels.shape}; expected equal rows and columns."
         )
-    rgb = colours(image.reshape(1, -1, image.shape[-1])).reshape(*labels.shape, 3)
+    rgb = colours(image.reshape(1, -1, *image.shape[labels.ndim :])).reshape(*labels.shape, 3)
     share = np.where((labels >= 0) & (labels < classes), np.float32(alpha), np.float32(0))[..., None]
     return rgb * (1 - share) + colour_labels(labels, classes) * share
 
