@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from spherecnn import models
-from spherecnn.grids import Equirect
+from spherecnn.grids import Equirect, Polyhedron
 from spherecnn.layers.activation import ELU, GELU, Dropout, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from spherecnn.layers.aspp import ASPP
 from spherecnn.layers.base import Layer
 from spherecnn.layers.combine import Add, Composite, Concat, Parallel, Residual, Sequential
 from spherecnn.layers.conv import CircularConv2d, Conv2d, CoordConv2d
 from spherecnn.layers.conv3d import Conv3d
+from spherecnn.layers.face_pool import SpherePHDPool, SpherePHDUnpool, SpherePHDUpsample
 from spherecnn.layers.gate import Gate
 from spherecnn.layers.gated import GatedConv2d
 from spherecnn.layers.ktn import KTNConv2d
@@ -25,6 +26,7 @@ from spherecnn.layers.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from spherecnn.layers.resize import Downsample, Upsample
 from spherecnn.layers.shape import Broadcast, Flatten, Unflatten
+from spherecnn.layers.spherephd import SpherePHDConv, SpherePHDConvTranspose
 from spherecnn.layers.tangent import TangentAvgPool2d, TangentConv2d, TangentMaxPool2d
 from spherecnn.layers.transpose import CircularConvTranspose2d, ConvTranspose2d
 from spherecnn.layers.unpool import MaxUnpool2d
@@ -85,6 +87,12 @@ def pooled(shape: tuple[int, ...], *options: Any, **more: Any) -> np.ndarray:
     """Return indices of a pooling of random numbers."""
     x = np.random.default_rng(1).standard_normal(shape)
     return MaxPool2d(*options, return_indices=True, **more)(x)[1]
+
+
+def pooled_faces(shape: tuple[int, ...]) -> np.ndarray:
+    """Return indices of a pooling of random numbers on the faces of level 1."""
+    x = np.random.default_rng(1).standard_normal(shape)
+    return SpherePHDPool(Polyhedron(1), return_indices=True)(x)[1]
 
 
 CASES = [
@@ -161,6 +169,33 @@ CASES = [
     ),
     Case("tangent_max_pool", lambda rng: TangentMaxPool2d(3, 2, grid=Equirect(6)), ((2, 6, 12, 5),)),
     Case("tangent_avg_pool", lambda rng: TangentAvgPool2d((3, 5), 1, grid=Equirect(6)), ((2, 6, 12, 70),)),
+    Case("spherephd", lambda rng: SpherePHDConv(3, 5, Polyhedron(1), rng=rng), ((2, 80, 3),)),
+    Case("spherephd_unrotated", lambda rng: SpherePHDConv(4, 17, Polyhedron(1), "unrotated", rng=rng), ((2, 80, 4),)),
+    Case(
+        "spherephd_hexagonal",
+        lambda rng: SpherePHDConv(9, 16, Polyhedron(1), "hexagonal", bias=False, rng=rng),
+        ((2, 80, 9),),
+    ),
+    Case("spherephd_edge", lambda rng: SpherePHDConv(3, 4, Polyhedron(0), "edge", rng=rng), ((2, 20, 3),)),
+    Case("spherephd_point", lambda rng: SpherePHDConv(3, 4, Polyhedron(0), "point", rng=rng), ((2, 20, 3),)),
+    Case("spherephd_strided", lambda rng: SpherePHDConv(20, 17, Polyhedron(1), stride=2, rng=rng), ((2, 80, 20),)),
+    Case("spherephd_stride_4", lambda rng: SpherePHDConv(3, 4, Polyhedron(2), "edge", 4, rng=rng), ((2, 320, 3),)),
+    Case("spherephd_grouped", lambda rng: SpherePHDConv(4, 6, Polyhedron(1), groups=2, rng=rng), ((2, 80, 4),)),
+    Case("spherephd_depthwise", lambda rng: SpherePHDConv(18, 18, Polyhedron(1), groups=18, rng=rng), ((2, 80, 18),)),
+    Case("spherephd_transpose", lambda rng: SpherePHDConvTranspose(3, 5, Polyhedron(0), rng=rng), ((2, 20, 3),)),
+    Case(
+        "spherephd_transpose_overlapping",
+        lambda rng: SpherePHDConvTranspose(9, 17, Polyhedron(1), "rotated", bias=False, rng=rng),
+        ((2, 80, 9),),
+    ),
+    Case("spherephd_max_pool", lambda rng: SpherePHDPool(Polyhedron(1)), ((2, 80, 5),)),
+    Case("spherephd_max_pool_indices", lambda rng: SpherePHDPool(Polyhedron(1), return_indices=True), ((2, 80, 17),)),
+    Case("spherephd_max_pool_overlapping", lambda rng: SpherePHDPool(Polyhedron(1), kernel="rotated"), ((2, 80, 3),)),
+    Case("spherephd_mean_pool", lambda rng: SpherePHDPool(Polyhedron(1), "mean"), ((2, 80, 17),)),
+    Case("spherephd_area_pool", lambda rng: SpherePHDPool(Polyhedron(2), "area"), ((2, 320, 5),)),
+    Case("spherephd_unpool", lambda rng: SpherePHDUnpool(Polyhedron(1)), ((2, 20, 5),), (pooled_faces((2, 80, 5)),)),
+    Case("spherephd_upsample", lambda rng: SpherePHDUpsample(Polyhedron(1)), ((2, 80, 5),)),
+    Case("spherephd_upsample_smooth", lambda rng: SpherePHDUpsample(Polyhedron(1), "smooth"), ((2, 80, 17),)),
     Case("conv3d", lambda rng: Conv3d(3, 5, 3, padding_mode="circular", rng=rng), ((2, 3, 4, 6, 3),)),
     Case("conv3d_sphere", lambda rng: Conv3d(9, 16, 3, (1, 2, 2), padding_mode="sphere", rng=rng), ((2, 3, 4, 6, 9),)),
     Case("conv3d_depthwise", lambda rng: Conv3d(18, 18, (2, 3, 1), groups=18, rng=rng), ((2, 3, 4, 6, 18),)),
@@ -277,6 +312,21 @@ CASES = [
         "spherenet",
         lambda rng: models.spherenet("sphere", 2, 3, Equirect(4, 8), width=3, kernel_size=5, rng=rng),
         ((2, 4, 8, 2),),
+    ),
+    Case(
+        "spherephd_net",
+        lambda rng: models.spherephd("spherephd", 2, 3, Polyhedron(2), width=3, rng=rng),
+        ((2, 320, 2),),
+    ),
+    Case(
+        "spherephd_net_weighted",
+        lambda rng: models.spherephd_mnist(Polyhedron(2), 2, 3, weighted=True, relu_logits=False, rng=rng),
+        ((2, 320, 2),),
+    ),
+    Case(
+        "spherephd_unet",
+        lambda rng: models.unet("spherephd", 2, 1, Polyhedron(2), width=2, depth=1, up="transpose", rng=rng),
+        ((2, 320, 2),),
     ),
     Case(
         "up_block",

@@ -21,14 +21,23 @@ TINY = {
     "deeplab": lambda method, grid=GRID: sc.models.deeplab(method, 2, 3, grid, width=2, output_stride=4, rng=0),
     "inpainter": lambda method, grid=GRID: sc.models.inpainter(method, 2, 3, grid, width=2, rng=0),
     "spherenet": lambda method, grid=GRID: sc.models.spherenet(method, 2, 3, grid, width=2, rng=0),
+    "spherephd": lambda method, grid=GRID: sc.models.spherephd(method, 2, 3, grid, width=2, rng=0),
     "stack": lambda method, grid=GRID: sc.models.stack(method, 2, 3, grid, width=2, depth=2, rng=0),
     "unet": lambda method, grid=GRID: sc.models.unet(method, 2, 3, grid, width=2, depth=2, rng=0),
 }
-CLASSIFIERS = ("classifier", "resnet", "spherenet")
+CLASSIFIERS = ("classifier", "resnet", "spherenet", "spherephd")
 
 
 # Kernels with the footprint that they have on a tangent plane, which shows less than half a coarse sphere.
 FOOTPRINTS = ("tangent", "sphconv", "ktn")
+# Methods whose grids have levels, not rows.
+LEVELS = {"spherephd": 3}
+
+
+def small_grid(method, height=16):
+    """A grid that a method works on."""
+    size = {"level": LEVELS[method]} if method in LEVELS else {"height": height}
+    return sc.layers.method(method).grid(**size)
 
 
 def test_every_network_is_tested():
@@ -38,11 +47,11 @@ def test_every_network_is_tested():
 @pytest.mark.parametrize("method", sc.layers.METHODS)
 @pytest.mark.parametrize("name", MODELS)
 def test_every_network_takes_every_method(name, method, tmp_path):
-    if method in FOOTPRINTS and name in ("deeplab", "inpainter"):
-        with pytest.raises(InputError, match="dilation"):
-            TINY[name](method)
+    grid = small_grid(method, 32 if method in FOOTPRINTS and name == "resnet" else 16)
+    if method in (*FOOTPRINTS, *LEVELS) and name in ("deeplab", "inpainter"):
+        with pytest.raises(InputError, match="dilation" if method in FOOTPRINTS else "dilation|kernel_size is 5"):
+            TINY[name](method, grid)
         return
-    grid = sc.grids.Equirect(32) if method in FOOTPRINTS and name == "resnet" else GRID
     net = TINY[name](method, grid)
     x = smooth_input(2, *grid.shape, 2).astype(np.float32)
     y, backward = net.forward(x, train=True)
@@ -325,6 +334,8 @@ def test_unet_takes_sizes_that_do_not_divide(up, method):
 def test_interpolation_follows_the_edges_of_the_method():
     modes = {}
     for name, kind in sc.layers.METHODS.items():
+        if name in LEVELS:
+            continue
         modes[name] = kind.upsample(sc.grids.Equirect(4), sc.grids.Equirect(8)).padding_mode
     wrapped = dict.fromkeys(("circular", "sphere", *FOOTPRINTS), "sphere")
     assert modes == {"planar": "replicate", "coord": "replicate"} | wrapped

@@ -139,6 +139,7 @@ NETWORKS = {
     "encoder_decoder": lambda method: sc.models.encoder_decoder(method, 2, 3, GRID, width=4, rng=0),
     "deeplab": lambda method: sc.models.deeplab(method, 2, 3, GRID, width=4, output_stride=4, rng=0),
     "inpainter": lambda method: sc.models.inpainter(method, 2, 3, GRID, width=4, rng=0),
+    "spherephd": lambda method: sc.models.spherephd(method, 2, 3, GRID, width=4, rng=0),
     "stack": lambda method: sc.models.stack(method, 2, 3, GRID, width=4, depth=2, rng=0),
     "unet": lambda method: sc.models.unet(method, 2, 3, GRID, width=8, depth=3, rng=0),
     "unet_transpose": lambda method: sc.models.unet(method, 2, 3, GRID, width=8, depth=2, up="transpose", rng=0),

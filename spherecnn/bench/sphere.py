@@ -13,6 +13,7 @@ from spherecnn.stencils import tangent_directions, tangent_taps
 PASSES = ("forward", "forward+backward")
 # (samples, rows, columns), channels
 TANGENT = (((4, 64, 128), 32), ((4, 128, 256), 32), ((4, 64, 128), 64))
+FACES = ((8, 101, 202), 32)  # about as many pixels as faces of level 5
 ROWS = (((4, 64, 128), 32), ((4, 64, 128), 64))
 
 
@@ -20,7 +21,7 @@ def cases(smallest: bool) -> list[Case]:
     """Convolution and pooling on tangent planes, kernels for each row, and the direct convolution beside them."""
     found = []
     for name, make, sizes in (
-        ("direct circular 3x3", direct, TANGENT),
+        ("direct circular 3x3", direct, (*TANGENT, FACES)),
         ("tangent 3x3", tangent, TANGENT),
         ("SphConv, rows of 3x3 to 5x11", sphconv, ROWS),
     ):

@@ -127,7 +127,8 @@ def _write_globe(out: Path, pixels: np.ndarray, grid: Any, given: dict[str, Any]
     if colour.shape[-1] in (2, 4):  # on white
         colour = 1 - (1 - colour[..., :-1]) * colour[..., -1:]
     lat, lon, size = given["lat"] or 0.0, given["lon"] or 0.0, given["size"] or 512
-    view = render_globe(colour, grid, lat, lon, size=size, edges=bool(given["edges"]))
+    edges = bool(given["edges"])
+    view = render_globe(colour, grid, lat, lon, size=size, smooth=False if edges else None, edges=edges)
     if out.suffix.lower() != ".png":
         view = 1 - (1 - view[..., :3]) * view[..., 3:]
     pictures.write_picture(out, np.rint(view * 255).astype(np.uint8))

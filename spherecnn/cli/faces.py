@@ -52,8 +52,8 @@ def read_faces(path: Path) -> tuple[np.ndarray, Polyhedron]:
     said = {name: entry.tolist() for name, entry in arrays.items() if name != "values"}
     if said not in ({}, grid.config()):
         raise InputError(
-            f"{path} says of its grid {str(said)[:99]}; expected {grid.config()} for {len(values)} faces: make it again with "
-            "`spherecnn convert --to spherephd`."
+            f"{path} says of its grid {str(said)[:99]}; expected {grid.config()} for {len(values)} faces: make it "
+            "again with `spherecnn convert --to spherephd`."
         )
     return values, grid
 

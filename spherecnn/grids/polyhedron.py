@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from spherecnn.errors import InputError, check_at_least
-from spherecnn.grids.base import Grid, angles, read_only
+from spherecnn.grids.base import Grid, angles, read_only, solid_angles, wrap
 from spherecnn.grids.divide import Parts, divide_triangles
 from spherecnn.grids.face_taps import holding_face, linear_taps
 
@@ -318,22 +318,4 @@ def _centres(level: int) -> _Centres:
     xyz = a + b + c
     xyz /= np.linalg.norm(xyz, axis=1, keepdims=True)
     lat, lon = angles(xyz)
-    return _Centres(read_only(xyz), read_only(lat), read_only(lon), read_only(solid_angle(a, b, c)))
-
-
-def solid_angle(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    r"""Solid angles of spherical triangles with corners a, b, c, unit vectors (P, 3).
-
-    .. math:: \tan(\Omega / 2) = \frac{|a \cdot (b \times c)|}{1 + a \cdot b + b \cdot c + c \cdot a}
-
-    Source: Van Oosterom and Strackee, The solid angle of a plane triangle, IEEE Trans. Biomed. Eng. 1983.
-
-    Examples
-    --------
-    >>> x, y, z = np.eye(3)[:, None]
-    >>> bool(np.isclose(solid_angle(x, y, z)[0], 4 * np.pi / 8))  # an eighth of the sphere
-    True
-    """
-    volume = np.abs(np.einsum("pi,pi->p", a, np.cross(b, c)))
-    dots = sum(np.einsum("pi,pi->p", u, v) for u, v in ((a, b), (b, c), (c, a)))
-    return 2 * np.arctan2(volume, 1 + dots)
+    return _Centres(read_only(xyz), read_only(lat), read_only(wrap(lon)), read_only(solid_angles(a, b, c)))

@@ -47,8 +47,13 @@ def blend(x: Any, stencil: Any) -> Any:
     y = np.zeros((len(x), stencil.sites_out, x.shape[2]), x.dtype)
     padded = np.concatenate([x, np.zeros_like(x[:, :1])], axis=1)
     for out, _, source, share in stencil.shared_slots():
-        y[:, out] += padded[:, source] * x.dtype.type(share)
+        y[:, out] += padded[:, source] * per_site(share, x)
     return y
+
+
+def per_site(share: Any, x: Any) -> Any:
+    """A share, or those of some sites, in the type of x, to multiply values (N, sites, C)."""
+    return np.asarray(share, x.dtype).reshape(-1, 1)
 
 
 # --- cpu -----------------------------------------------------------------------------------------------------
@@ -60,6 +65,20 @@ def _blend_cpu(x: Any, stencil: Any) -> Any:
     y = empty((len(x), stencil.sites_out, x.shape[2]), x.dtype)
     blend_tasks(x, y, stencil.tables)
     return y
+
+
+def _of_lanes(e: Emitter, lanes: int | None) -> None:
+    """Make the vectors of an emitter narrower."""
+    if lanes is not None:
+        e.lanes = lanes
+        e.vector = ir.VectorType(e.element, lanes)
+        e.zero = ir.Constant(e.vector, [0.0] * lanes)
+
+
+def _within(e: Emitter, x: Any, place: Any, spare: Any, limit: Any) -> Any:
+    """Pointer to an element of x, or to its copy near the end of the array."""
+    past = e.b.icmp_signed(">=", place, limit)
+    return e.b.select(past, e.at(spare, e.b.sub(place, limit)), e.at(x, place))
 
 
 def blend_tile(lanes: int | None, vectors: int) -> Any:
@@ -81,10 +100,7 @@ def blend_tile(lanes: int | None, vectors: int) -> Any:
     def tile(typing, source, runs, share, p0, n, taps, c0, row, r0, depth, spare, limit):
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             e = Emitter(context, builder, signature, args)
-            if lanes is not None:
-                e.lanes = lanes
-                e.vector = ir.VectorType(e.element, lanes)
-                e.zero = ir.Constant(e.vector, [0.0] * lanes)
+            _of_lanes(e, lanes)
             x, x0, offset, step, _, _, _, channels, zero = e.fields(0)
             n, taps, depth = args[4], args[5], args[9]
             # the zeros are one row of all channels: c0 is added after the choice between row and zeros
@@ -97,9 +113,7 @@ def blend_tile(lanes: int | None, vectors: int) -> Any:
                 """Pointer to the channels of a source, to its copy near the end of the array, or to zeros."""
                 if lanes is None:
                     return e.row(e.at(x, x0), place, zero)
-                whole = e.b.add(x0, place)
-                past = e.b.icmp_signed(">=", whole, limit)
-                pointer = e.b.select(past, e.at(spare, e.b.sub(whole, limit)), e.at(x, whole))
+                pointer = _within(e, x, e.b.add(x0, place), spare, limit)
                 return e.b.select(e.b.icmp_signed("<", place, ir.Constant(I64, 0)), zero, pointer)
 
             def add(out: Any, first: Any, sites: int, fresh: bool) -> None:
@@ -155,6 +169,63 @@ def blend_tile(lanes: int | None, vectors: int) -> Any:
     return tile
 
 
+def rows_tile(lanes: int | None, vectors: int) -> Any:
+    """Return the intrinsic that forms rows of a sparse matrix times x, a few vectors of channels at a time.
+
+    ``tile(x, x0, matrix, r0, n, taps, channels, c0, row, to, depth, spare, limit)`` computes, for p < n, t < taps and
+    k < vectors * lanes,
+
+        row[to + p * depth + t * channels + k] = sum over entries (q, a) of matrix row r0 + p * taps + t of
+            a * x[x0 + q * matrix.channels + c0 + k]
+
+    n and taps are at least 1. Lanes, `spare` and `limit` are as for `blend_tile`.
+    """
+
+    @intrinsic
+    def tile(typing, x, x0, matrix, r0, n, taps, channels, c0, row, to, depth, spare, limit):
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            e = Emitter(context, builder, signature, args)
+            _of_lanes(e, lanes)
+            indptr, indices, data, _, _, whole = e.fields(2)
+            begin, n, taps, channels = e.b.add(args[1], args[7]), args[4], args[5], args[6]
+            x, indptr, row = e.data(0), e.at(indptr, args[3]), e.at(e.data(8), args[9])
+            depth, spare, limit = args[10], e.data(11), args[12]
+            at = [v * e.lanes for v in range(vectors)]
+
+            def entry(first: Any) -> Any:
+                def add(j: Any, sums: list[Any]) -> list[Any]:
+                    k = e.b.add(first, j)
+                    place = e.b.add(begin, e.b.mul(e.index(e.at(indices, k)), whole))
+                    found = e.at(x, place) if lanes is None else _within(e, x, place, spare, limit)
+                    share = e.spread(e.number(e.b.load(e.at(data, k))))
+                    return [e.fma(share, e.load(e.at(found, v)), s) for v, s in zip(at, sums, strict=True)]
+
+                return add
+
+            def site(p: Any, _: list[Any]) -> list[Any]:
+                rows, out = e.at(indptr, e.b.mul(p, taps)), e.at(row, e.b.mul(p, depth))
+
+                def tap(t: Any, _: list[Any]) -> list[Any]:
+                    first = e.index(e.at(rows, t))
+                    count = e.b.sub(e.index(e.at(rows, t, 1)), first)
+                    sums = e.repeat(count, [e.zero] * vectors, entry(first), always=False)
+                    for v, total in zip(at, sums, strict=True):
+                        e.store(total, e.at(out, e.b.mul(t, channels), v))
+                    return []
+
+                e.repeat(taps, [], tap)
+                return []
+
+            e.repeat(n, [], site)
+            return context.get_dummy_value()
+
+        return VOID(x, INT, matrix, INT, INT, INT, INT, INT, row, INT, INT, spare, INT), codegen
+
+    return tile
+
+
+rows_four, rows_two, rows_one = (rows_tile(None, vectors) for vectors in (4, 2, 1))
+rows_narrow = rows_tile(NARROW, 1)
 blend_four, blend_two, blend_one = (blend_tile(None, vectors) for vectors in (4, 2, 1))
 blend_narrow = blend_tile(NARROW, 1)
 
@@ -184,30 +255,55 @@ def spare_end(x):
     return spare, limit
 
 
+class Matrix(NamedTuple):
+    """The rows of a task in the matrix of a `SparseStencil`: those of n sites, from row `first`; channels of a site."""
+
+    indptr: Any
+    indices: Any
+    data: Any
+    first: int
+    n: int
+    channels: int
+
+
 class Shares(NamedTuple):
-    """What a task of blended taps needs: the share of each slot; slots runs[t] .. runs[t + 1] belong to tap t."""
+    """What a task of blended taps needs: the share of each slot, or a matrix without slots.
+
+    Slots runs[t] .. runs[t + 1] belong to tap t.
+    """
 
     share: Any
     runs: Any
+    matrix: Any
 
 
 @kernel(inline=True)
-def shares_of(tables, first, slots, taps, x):
-    """The shares of the slots of a task, in the type of x; empty where there are none."""
+def blended(tables):
+    """Whether taps blend several sites."""
+    return len(tables.share) + len(tables.indptr) > 0
+
+
+@kernel(inline=True)
+def shares_of(a, tables, first, slots, taps, x):
+    """The shares of the slots of task `a`, in the type of x; empty where there are none."""
+    first_row, n = tables.start[tables.task[a]] * taps, 0
+    for g in range(tables.task[a], tables.task[a + 1]):
+        n += tables.size[g]
+    matrix = Matrix(tables.indptr, tables.indices, tables.data, first_row, n, x.shape[2])
     if len(tables.share) == 0:
-        return Shares(np.empty(0, x.dtype), np.empty(0, np.int32))
+        return Shares(np.empty(0, x.dtype), np.empty(0, np.int32), matrix)
     runs = np.zeros(taps + 1, np.int32)
     for u in range(slots):
         runs[tables.tap[first + u] + 1] += 1
     for t in range(taps):
         runs[t + 1] += runs[t]
-    return Shares(tables.share[first : first + slots].astype(x.dtype), runs)
+    return Shares(tables.share[first : first + slots].astype(x.dtype), runs, matrix)
 
 
 @kernel(inline=True)
 def tap_span(tables, first, slots, taps):
     """The first of the taps that a task reads, and how many there are from it to the last; all of them if blended."""
-    if len(tables.share):
+    if blended(tables):
         return 0, taps
     least, most = taps, 0
     for u in range(first, first + slots):
@@ -222,7 +318,7 @@ def expand(source, shares, p0, n, lead, taps, depth, row, spare, limit):
     Tap t, channel c of site p0 + p goes to row[p * depth + (t - lead) * channels + c].
     """
     channels = source.channels
-    if len(shares.share):
+    if len(shares.share) + len(shares.matrix.indptr):
         blend_taps(source, shares, p0, n, taps, depth, row, 0, spare, limit)
         return
     in_order = source.slots == taps
@@ -257,7 +353,9 @@ def blend_taps(source, shares, p0, n, taps, depth, row, r0, spare, limit):
     """
     channels, lanes = source.channels, VECTOR_BYTES // row.itemsize
     share, runs, c = shares.share, shares.runs, 0
-    if channels < lanes:
+    if len(shares.matrix.indptr):
+        form_rows(source, shares.matrix, p0, n, taps, depth, row, r0, spare, limit)
+    elif channels < lanes:
         while c < channels:
             c = max(0, min(c, channels - NARROW))
             blend_narrow(source, runs, share, p0, n, taps, c, row, r0 + c, depth, spare, limit)
@@ -278,6 +376,38 @@ def blend_taps(source, shares, p0, n, taps, depth, row, r0, spare, limit):
             row[i] = 0
 
 
+@kernel(inline=True)
+def form_rows(source, matrix, p0, n, taps, depth, row, to, spare, limit):
+    """`blend_taps` for a matrix: its rows times the channels of x; the last site again for those beyond."""
+    more, n = n, min(n, matrix.n - p0)
+    form_whole_rows(source, matrix, p0, n, taps, depth, row, to, spare, limit)
+    for p in range(n, more):
+        row[to + p * depth : to + (p + 1) * depth] = row[to + (n - 1) * depth : to + n * depth]
+
+
+@kernel(inline=True)
+def form_whole_rows(source, matrix, p0, n, taps, depth, row, to, spare, limit):
+    """The rows of n sites from p0."""
+    channels, lanes, c = source.channels, VECTOR_BYTES // row.itemsize, 0
+    x, x0, r0 = source.array, source.start, matrix.first + p0 * taps
+    if channels < lanes:
+        while c < channels:
+            c = max(0, min(c, channels - NARROW))
+            rows_narrow(x, x0, matrix, r0, n, taps, channels, c, row, to + c, depth, spare, limit)
+            c += NARROW
+        return
+    while channels - c >= 4 * lanes:
+        rows_four(x, x0, matrix, r0, n, taps, channels, c, row, to + c, depth, spare, limit)
+        c += 4 * lanes
+    if channels - c >= 2 * lanes:
+        rows_two(x, x0, matrix, r0, n, taps, channels, c, row, to + c, depth, spare, limit)
+        c += 2 * lanes
+    while c < channels:
+        c = min(c, channels - lanes)
+        rows_one(x, x0, matrix, r0, n, taps, channels, c, row, to + c, depth, spare, limit)
+        c += lanes
+
+
 @kernel()
 def blend_tasks(x, y, tables):
     """Blend a block of sites at a time, beside the outputs, and copy."""
@@ -290,7 +420,7 @@ def blend_tasks(x, y, tables):
         sample, a = q // tasks, q % tasks
         offset, target = task_room(tables)
         n, slots, first = spell_task(a, tables, channels, 1, offset, target)
-        shares = shares_of(tables, first, slots, 1, x)
+        shares = shares_of(a, tables, first, slots, 1, x)
         x0, flat, step = sample * sites_in * channels, offset.reshape(-1), offset.shape[1]
         source = Source(xs, x0, flat, step, tables.tap, first, slots, channels, zero)
         most = block_sites(n, depth, x.itemsize)

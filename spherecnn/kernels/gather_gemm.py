@@ -8,12 +8,23 @@ import numpy as np
 from numba import prange
 
 from spherecnn.kernels import vector
-from spherecnn.kernels.expand import FEW_CHANNELS, NARROW, aligned, block_sites, expand, shares_of, spare_end, tap_span
+from spherecnn.kernels.expand import (
+    FEW_CHANNELS,
+    NARROW,
+    aligned,
+    blended,
+    block_sites,
+    expand,
+    per_site,
+    shares_of,
+    spare_end,
+    tap_span,
+)
 from spherecnn.kernels.jit import kernel
 from spherecnn.kernels.memory import empty, zeros
 from spherecnn.kernels.op import op
 from spherecnn.kernels.tasks import spell_task, task_room
-from spherecnn.kernels.vector import Rows, Source, Weights
+from spherecnn.kernels.vector import Rows, Source, Weights, touch
 
 mix_wide, mix_pair, mix_single = (
     vector.mix_tile(*vector.WIDE),
@@ -28,6 +39,9 @@ SINGLE_SITES = vector.SINGLE[1]
 OUTER_VECTORS, OUTER_CHANNELS = vector.OUTER
 SITES = vector.SITES
 VECTOR_BYTES = vector.HOST.bytes
+
+# Rows are fetched for a site so far ahead: more than a tile, since a fetch takes longer.
+AHEAD = 2 * SITES
 
 # The weight gradient is summed in parts, whose number does not depend on the threads, and the parts in order.
 PARTS, PART_SITES = 16, 512
@@ -57,7 +71,7 @@ def gather_gemm(x: Any, w: Any, b: Any, stencil: Any, groups: int = 1) -> Any:
     y = np.zeros((len(x), stencil.sites_out, w.shape[2]), x.dtype)
     padded = np.concatenate([x, np.zeros_like(x[:, :1])], axis=1)  # source -1 is the last row: zeros
     for out, tap, source, share in stencil.shared_slots():
-        inputs = np.split(padded[:, source] * x.dtype.type(share), groups, axis=2)
+        inputs = np.split(padded[:, source] * per_site(share, x), groups, axis=2)
         weights = np.split(w[tap], groups, axis=1)
         y[:, out] += np.concatenate([i @ j for i, j in zip(inputs, weights, strict=True)], axis=2)
     return y if b is None else y + b.reshape(stencil.biases, -1)[stencil.bias_rows()]
@@ -108,7 +122,7 @@ def gather_gemm_dw(x: Any, dy: Any, stencil: Any, groups: int = 1) -> Any:
     dw = np.zeros((stencil.taps, x.shape[2] // groups, dy.shape[2]), x.dtype)
     padded = np.concatenate([x, np.zeros_like(x[:, :1])], axis=1)
     for out, tap, source, share in stencil.shared_slots():
-        inputs = np.split(padded[:, source] * x.dtype.type(share), groups, axis=2)
+        inputs = np.split(padded[:, source] * per_site(share, x), groups, axis=2)
         gradients = np.split(dy[:, out], groups, axis=2)
         dw[tap] += np.concatenate(
             [np.tensordot(i, g, ((0, 1), (0, 1))) for i, g in zip(inputs, gradients, strict=True)], axis=1
@@ -176,7 +190,8 @@ class Parts(NamedTuple):
 def parts_of(stencil: Any, samples: int, reads: int) -> Parts:
     """Divide the tasks of all samples in parts; where rows have taps of their own, a part has few of them."""
     count = max(2, min(PARTS, samples * stencil.sites_out // PART_SITES))
-    tasks, by_rows = len(stencil.task) - 1, stencil.taps > SPARSE * stencil.tables.most_slots
+    tasks = len(stencil.task) - 1
+    by_rows = not stencil.blends and stencil.taps > SPARSE * stencil.tables.most_slots
     lead, span = np.zeros(count, np.int64), np.full(count, stencil.taps)
     if by_rows:
         first = stencil.first[stencil.task]
@@ -222,10 +237,11 @@ def block_size(left, lanes):
 
 
 @kernel(inline=True)
-def mix(source, weights, depth, lead, sink, p0, n, makes, tail):
+def mix(source, weights, depth, lead, sink, p0, n, makes, tail, latest):
     """Run the tiles over n sites and `makes` output channels.
 
-    `depth` is the length of a full reduction, over all taps, and `lead` where in it the source begins.
+    `depth` is the length of a full reduction, over all taps, and `lead` where in it the source begins. With `latest`,
+    of `last_sources`, the rows that later tiles read first are fetched meanwhile.
     """
     lanes = VECTOR_BYTES // source.array.itemsize
     k = 0
@@ -236,14 +252,30 @@ def mix(source, weights, depth, lead, sink, p0, n, makes, tail):
             mix_tail(source, weights, at, k, sink, p0, n, makes - k, tail)
         elif block == WIDE_VECTORS * lanes:
             for p in range(0, n, WIDE_SITES):
+                if k == 0 and len(latest):
+                    touch(source.array, source.start, latest, p + AHEAD, WIDE_SITES, source.channels)
                 mix_wide(source, p, weights, at, k, sink, p0 + p)
         elif block == PAIR_VECTORS * lanes:
             for p in range(0, n, PAIR_SITES):
+                if k == 0 and len(latest):
+                    touch(source.array, source.start, latest, p + AHEAD, PAIR_SITES, source.channels)
                 mix_pair(source, p, weights, at, k, sink, p0 + p)
         else:
             for p in range(0, n, SINGLE_SITES):
                 mix_single(source, p, weights, at, k, sink, p0 + p)
         k += block
+
+
+@kernel(inline=True)
+def last_sources(offset, n, slots):
+    """The greatest offset that each site reads: on a grid in order, mostly what no site before it has read."""
+    latest = np.zeros(n + AHEAD + SITES, np.int32)
+    for u in range(slots):
+        row = offset[u]
+        for p in range(n):
+            latest[p] = max(latest[p], row[p])
+    latest[n:] = latest[n - 1]
+    return latest
 
 
 @kernel(inline=True)
@@ -276,9 +308,9 @@ def mix_tasks(x, packed, bias, y, groups, taps, padded, tables):
         sample, a = q // tasks, q % tasks
         offset, target = task_room(tables)
         n, slots, first = spell_task(a, tables, channels, outputs, offset, target)
-        shares = shares_of(tables, first, slots, taps, x)
+        shares = shares_of(a, tables, first, slots, taps, x)
         lead, span = tap_span(tables, first, slots, taps)
-        expanded = len(shares.share) > 0 or (few and span <= SPARSE * slots)
+        expanded = blended(tables) or (few and span <= SPARSE * slots)
         stride = span * reads + (NARROW if reads < NARROW else 0)
         most = block_sites(n, stride, x.itemsize) if expanded else n
         bias_row = tables.bias[tables.task[a]] if rows > 1 else 0
@@ -287,6 +319,8 @@ def mix_tasks(x, packed, bias, y, groups, taps, padded, tables):
         row = aligned((most + SITES) * stride + FEW_CHANNELS if expanded else 1, x)
         places = (np.arange(most + SITES if expanded else 0) * stride).astype(np.int32)
         flat, step = offset.reshape(-1), offset.shape[1]
+        latest = last_sources(offset, n, 0 if expanded else slots)
+        nothing = latest[:0]
         for g in range(groups):
             x0, y0 = sample * sites_in * channels + g * reads, sample * y.shape[1] * outputs + g * makes
             source = Source(xs, x0, flat, step, tables.tap, first, slots, reads, zero)
@@ -298,9 +332,9 @@ def mix_tasks(x, packed, bias, y, groups, taps, padded, tables):
                     full = (m + SITES - 1) // SITES * SITES
                     expand(source, shares, p0, full, lead, span, stride, row, spare, limit)
                     joined = Source(row, 0, places, 0, tables.only_tap, 0, 1, span * reads, zero)
-                    mix(joined, weights, depth, lead * reads, sink, p0, m, makes, tail)
+                    mix(joined, weights, depth, lead * reads, sink, p0, m, makes, tail, nothing)
                 else:
-                    mix(source, weights, depth, 0, sink, p0, m, makes, tail)
+                    mix(source, weights, depth, 0, sink, p0, m, makes, tail, latest)
 
 
 @kernel()
@@ -312,7 +346,7 @@ def outer_tasks(x, dy, part, bias_part, groups, taps, padded, parts, tables):
     tasks, count = len(tables.task) - 1, len(parts.lead)
     zero = np.zeros(max(channels, FEW_CHANNELS), x.dtype)
     spare, limit = spare_end(xs)
-    copies, expanded = padded != makes, len(tables.share) > 0 or reads % OUTER_CHANNELS != 0
+    copies, expanded = padded != makes, blended(tables) or reads % OUTER_CHANNELS != 0
     for i in prange(count):
         rows = parts.start[i + 1] - parts.start[i]
         sums = part[parts.start[i] * groups * padded : parts.start[i + 1] * groups * padded]
@@ -328,7 +362,7 @@ def outer_tasks(x, dy, part, bias_part, groups, taps, padded, parts, tables):
         for q in range(i * samples * tasks // count, (i + 1) * samples * tasks // count):
             sample, a = (q % samples, q // samples) if parts.by_rows else (q // tasks, q % tasks)
             n, slots, first = spell_task(a, tables, channels, outputs, offset, target)
-            shares = shares_of(tables, first, slots, taps, x)
+            shares = shares_of(a, tables, first, slots, taps, x)
             lead, span = tap_span(tables, first, slots, taps)
             depth = (span * reads + OUTER_CHANNELS - 1) // OUTER_CHANNELS * OUTER_CHANNELS
             stride = depth + (NARROW if reads < NARROW else 0)

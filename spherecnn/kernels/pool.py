@@ -7,7 +7,17 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from spherecnn.kernels.expand import FEW_CHANNELS, NARROW, aligned, blend_taps, block_sites, shares_of, spare_end
+from spherecnn.errors import InputError
+from spherecnn.kernels.expand import (
+    FEW_CHANNELS,
+    NARROW,
+    aligned,
+    blend_taps,
+    block_sites,
+    per_site,
+    shares_of,
+    spare_end,
+)
 from spherecnn.kernels.jit import kernel
 from spherecnn.kernels.memory import empty
 from spherecnn.kernels.op import op
@@ -40,7 +50,7 @@ def max_pool(x: Any, stencil: Any) -> Any:
     value, reads = np.zeros((stencil.taps, *shape), x.dtype), np.zeros((stencil.taps, stencil.sites_out), bool)
     for out, tap, source, share in stencil.shared_slots():
         out, source = out[source >= 0], source[source >= 0]
-        value[tap][:, out] += x[:, source] * x.dtype.type(share)
+        value[tap][:, out] += x[:, source] * per_site(share, x)
         reads[tap, out] = True
     y, switch = np.full(shape, -np.inf, x.dtype), np.full(shape, NO_SWITCH, np.uint8)
     for tap in range(stencil.taps):
@@ -64,12 +74,14 @@ def max_pool_dx(dy: Any, switch: Any, stencil: Any) -> Any:
     for out, tap, source, share in stencil.shared_slots():
         out, source = out[source >= 0], source[source >= 0]
         for n in range(len(dy)):
-            np.add.at(dx[n], source, np.where(switch[n, out] == tap, dy[n, out] * dy.dtype.type(share), 0))
+            np.add.at(dx[n], source, np.where(switch[n, out] == tap, dy[n, out] * per_site(share, dy), 0))
     return dx
 
 
 @max_pool.on("cpu")
 def _max_pool_cpu(x: Any, stencil: Any) -> Any:
+    if len(stencil.tables.indptr):
+        raise InputError(f"{stencil!r} is a matrix; expected slots for max pooling: use a stencil of shares.")
     shape = (len(x), stencil.sites_out, x.shape[2])
     y, switch = empty(shape, x.dtype), empty(shape, np.uint8)
     if stencil.blends:
@@ -131,7 +143,7 @@ def max_pool_blended(x, y, switch, taps, tables):
         sample, a = q // tasks, q % tasks
         offset, target = task_room(tables)
         n, slots, first = spell_task(a, tables, channels, 1, offset, target)
-        shares, row = shares_of(tables, first, slots, taps, x), aligned(most * depth, x)
+        shares, row = shares_of(a, tables, first, slots, taps, x), aligned(most * depth, x)
         x0, flat, step = sample * sites_in * channels, offset.reshape(-1), offset.shape[1]
         source = Source(xs, x0, flat, step, tables.tap, first, slots, channels, nothing)
         for p0 in range(0, n, most):
@@ -161,7 +173,7 @@ def max_pool_dx_tasks(dy, switch, dx, tables):
         sample, a = q // tasks, q % tasks
         offset, target = task_room(tables)
         n, slots, first = spell_task(a, tables, 1, 1, offset, target)
-        share = shares_of(tables, first, slots, NO_SWITCH, dy).share
+        share = shares_of(a, tables, first, slots, NO_SWITCH, dy).share
         for p in range(n):
             out = dx[sample, target[p]]
             for c in range(channels):

@@ -58,6 +58,7 @@ if HOST.registers >= 32:
 else:
     WIDE, PAIR, SINGLE = (2, 6), (2, 6), (1, 12)
     OUTER = (2, 4)
+LINE_BYTES = 64  # of a cache, on all hosts that matter
 SITES = 12  # a multiple of the sites of every tile
 DEPTHWISE = (4, 4) if HOST.registers >= 32 else (2, 4)
 
@@ -98,7 +99,8 @@ class Emitter:
 
     def __init__(self, context: Any, builder: Any, signature: Any, args: Any):
         self.context, self.b, self.signature, self.args = context, builder, signature, args
-        self.double = signature.args[0].types[0].dtype == types.float64
+        first = signature.args[0]
+        self.double = (first if isinstance(first, types.Array) else first.types[0]).dtype == types.float64
         self.element = ir.DoubleType() if self.double else ir.FloatType()
         self.lanes = HOST.bytes // (8 if self.double else 4)
         self.vector = ir.VectorType(self.element, self.lanes)
@@ -140,9 +142,17 @@ class Emitter:
         stored = self.b.store(value, self.b.bitcast(pointer, self.vector.as_pointer()), align=HOST.bytes)
         stored.set_metadata("nontemporal", self.b.module.add_metadata([ir.Constant(I32, 1)]))
 
+    def number(self, value: Any) -> Any:
+        """A double as an element."""
+        return value if self.double else self.b.fptrunc(value, self.element)
+
     def broadcast(self, pointer: Any) -> Any:
+        return self.spread(self.b.load(pointer))
+
+    def spread(self, value: Any) -> Any:
+        """A vector that has this element in every lane."""
         undefined = ir.Constant(self.vector, ir.Undefined)
-        one = self.b.insert_element(undefined, self.b.load(pointer), ir.Constant(I32, 0))
+        one = self.b.insert_element(undefined, value, ir.Constant(I32, 0))
         return self.b.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes))
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
@@ -249,6 +259,44 @@ def mix_tile(vectors: int, sites: int) -> Any:
         return VOID(source, INT, weights, INT, INT, sink, INT), codegen
 
     return mix
+
+
+def _touch() -> Any:
+    @intrinsic
+    def touch(typing, array, start, place, p0, n, channels):
+        """Fetch ahead of time rows place[p0] to place[p0 + n - 1] of an array, a cache line at a time.
+
+        What lies beyond the array is fetched in vain; n is at least 1.
+        """
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            e = Emitter(context, builder, signature, args)
+            x, place, n, channels = e.at(e.data(0), args[1]), e.at(e.data(2), args[3]), args[4], args[5]
+            line, byte = LINE_BYTES // (8 if e.double else 4), ir.IntType(8).as_pointer()
+            kind = ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32])
+            fetch = cgutils.get_or_insert_function(e.b.module, kind, "llvm.prefetch.p0")
+            how = [ir.Constant(I32, value) for value in (0, 3, 1)]  # to read, keep in all caches, data
+            lines = e.b.sdiv(e.b.add(channels, ir.Constant(I64, line - 1)), ir.Constant(I64, line))
+
+            def row(p: Any, _: list[Any]) -> list[Any]:
+                begin = e.at(x, e.index(e.at(place, p)))
+
+                def one(i: Any, _: list[Any]) -> list[Any]:
+                    at = e.at(begin, e.b.mul(i, ir.Constant(I64, line)))
+                    e.b.call(fetch, [e.b.bitcast(at, byte), *how])
+                    return []
+
+                return e.repeat(lines, [], one)
+
+            e.repeat(n, [], row)
+            return context.get_dummy_value()
+
+        return VOID(array, INT, place, INT, INT, INT), codegen
+
+    return touch
+
+
+touch = _touch()
 
 
 def outer_tile(vectors: int, channels: int) -> Any:

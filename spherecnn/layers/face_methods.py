@@ -17,7 +17,18 @@ KERNELS = {1: "point", 3: "rotated"}
 
 
 class SpherePHDMethod(Method):
-    """Kernels of faces on a `grids.Polyhedron`; sizes 1 and 3 are the kernels "point" and "rotated"."""
+    """Kernels of faces on a `grids.Polyhedron`; sizes 1 and 3 are the kernels "point" and "rotated".
+
+    Parameters
+    ----------
+    name, summary : str
+    orientation : {"section", "north"}
+        As for `SpherePHDConv`.
+    """
+
+    def __init__(self, name: str, summary: str, orientation: str = "section"):
+        super().__init__(name, summary)
+        self.orientation = orientation
 
     def grid(self, *, height: int | None = None, level: int | None = None) -> Polyhedron:
         if height is not None:
@@ -51,7 +62,8 @@ class SpherePHDMethod(Method):
                 "neighbours: use a stride or a pooling, or another method."
             )
         kernel = KERNELS[kernel_size]
-        return SpherePHDConv(in_channels, out_channels, check_polyhedron(grid), kernel, stride, groups, bias, rng=rng)
+        faces, way = check_polyhedron(grid), self.orientation if kernel == "rotated" else "section"
+        return SpherePHDConv(in_channels, out_channels, faces, kernel, stride, groups, bias, orientation=way, rng=rng)
 
     def strided(self, grid: Grid, stride: int = 2) -> Polyhedron:
         return coarser_by(check_polyhedron(grid), stride)
@@ -94,3 +106,4 @@ class SpherePHDMethod(Method):
 
 
 register(SpherePHDMethod("spherephd", "kernels on the faces of an icosahedron (SpherePHD, Lee et al. 2019)"))
+register(SpherePHDMethod("spherephd_north", "the same, every kernel turned to the north: no seams", "north"))

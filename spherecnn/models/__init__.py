@@ -23,6 +23,7 @@ from spherecnn.models.inpainter import Inpainter, inpainter
 from spherecnn.models.residual import Bottleneck, ResidualBlock
 from spherecnn.models.resnet import ResNet, resnet
 from spherecnn.models.spherenet import SphereNet, spherenet
+from spherecnn.models.spherephd import SpherePHD, spherephd, spherephd_mnist
 from spherecnn.models.stack import Stack, stack
 from spherecnn.models.unet import UNet, unet
 
@@ -40,6 +41,7 @@ __all__ = [
     "ResNet",
     "ResidualBlock",
     "SphereNet",
+    "SpherePHD",
     "Stack",
     "UNet",
     "UpBlock",
@@ -55,6 +57,8 @@ __all__ = [
     "inpainter",
     "resnet",
     "spherenet",
+    "spherephd",
+    "spherephd_mnist",
     "stack",
     "unet",
 ]
@@ -66,6 +70,7 @@ MODELS: dict[str, Callable[..., Any]] = {
     "inpainter": inpainter,
     "resnet": resnet,
     "spherenet": spherenet,
+    "spherephd": spherephd,
     "stack": stack,
     "unet": unet,
 }

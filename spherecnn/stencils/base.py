@@ -56,6 +56,9 @@ class Tables(NamedTuple):
     only_tap: np.ndarray  # [0]: the tap table of taps that were joined into one
     most_sites: int
     most_slots: int
+    indptr: np.ndarray  # of the matrix of a `SparseStencil`, which has no slots; empty for others
+    indices: np.ndarray
+    data: np.ndarray
 
 
 class Stencil:
@@ -161,6 +164,9 @@ class Stencil:
             int32_table([0]),
             int(np.diff(ends).max()),
             int(np.diff(self.first).max()),
+            int32_table([]),
+            int32_table([]),
+            read_only_table([], np.float64),
         )
 
     @property
@@ -175,8 +181,11 @@ class Stencil:
         for out, tap, source, _ in self.shared_slots():
             yield out, tap, source
 
-    def shared_slots(self) -> Iterator[tuple[np.ndarray, int, np.ndarray, float]]:
-        """Yield (output sites, tap, source sites, share) slot by slot; the share is 1 where there are none."""
+    def shared_slots(self) -> Iterator[tuple[np.ndarray, int, np.ndarray, Any]]:
+        """Yield (output sites, tap, source sites, share) slot by slot; the share is 1 where there are none.
+
+        A `SparseStencil` has a share for each output site.
+        """
         for g in range(len(self.size)):
             window = slice(self.start[g], self.start[g] + self.size[g])
             out = self.out_base[g] + self.column[self.out_kind[g], window]

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
 
-from spherecnn.errors import check_choice
+from spherecnn.errors import InputError, check_choice
 from spherecnn.grids.polyhedron import Polyhedron, check_polyhedron
+from spherecnn.grids.resample import sampling_matrix
 from spherecnn.stencils.base import Stencil
+from spherecnn.stencils.sparse import SparseStencil
 from spherecnn.stencils.table import table
 
 KERNELS = {"rotated": 10, "unrotated": 10, "hexagonal": 7, "edge": 4, "point": 1}
+ORIENTATIONS = ("section", "north")
+# Taps as points of the plane, x to the east and y to the north, for equilateral faces of edge 1 with the apex north.
+_HEIGHT = math.sqrt(3) / 2
+POINTS = np.array(
+    [
+        (0, 0),
+        (0.5, _HEIGHT / 3),
+        (-0.5, _HEIGHT / 3),
+        (0, -2 * _HEIGHT / 3),
+        (1, 0),
+        (0.5, _HEIGHT),
+        (-0.5, _HEIGHT),
+        (-1, 0),
+        (-0.5, -_HEIGHT),
+        (0.5, -_HEIGHT),
+    ]
+)
 
 
 def face_taps(grid: Polyhedron, kernel: str = "rotated") -> np.ndarray:
@@ -96,7 +116,7 @@ def middle_faces(grid: Polyhedron, stride: int) -> tuple[np.ndarray, Polyhedron]
 
 
 @lru_cache(maxsize=32)
-def spherephd(grid: Polyhedron, kernel: str = "rotated", stride: int = 1) -> Stencil:
+def spherephd(grid: Polyhedron, kernel: str = "rotated", stride: int = 1, orientation: str = "section") -> Stencil:
     """Stencil of a SpherePHD convolution; with a stride, at the middle face of each coarser face.
 
     Parameters
@@ -107,14 +127,26 @@ def spherephd(grid: Polyhedron, kernel: str = "rotated", stride: int = 1) -> Ste
         See `face_taps`.
     stride : int
         A power of two.
+    orientation : {"section", "north"}
+        "section" is the published one: each tap is a face, in the frame of the section, which turns by up to 60
+        degrees over the sides of the sections about the poles. "north" lays the "rotated" kernel upright on the
+        sphere, see `north_points`, and reads linearly between the centres of the faces.
 
     Examples
     --------
     >>> spherephd(Polyhedron(2), stride=2)
     Stencil((320,) -> (80,), taps=10)
     """
-    faces, _ = middle_faces(grid, stride)
-    return table(face_taps(grid, kernel)[faces], grid.shape)
+    check_choice("orientation", orientation, ORIENTATIONS)
+    faces, coarse = middle_faces(grid, stride)
+    if orientation == "section":
+        return table(face_taps(grid, kernel)[faces], grid.shape)
+    if kernel != "rotated":
+        raise InputError(
+            f"kernel is {kernel!r} with orientation 'north'; expected 'rotated', the one that is laid on the sphere."
+        )
+    points = north_points(grid, faces)
+    return SparseStencil(sampling_matrix(grid, points.reshape(-1, 3)), grid.shape, coarse.shape)
 
 
 @lru_cache(maxsize=32)
@@ -127,3 +159,28 @@ def face_pooling(grid: Polyhedron) -> Stencil:
     Stencil((80,) -> (20,), taps=4)
     """
     return table(check_polyhedron(grid).coarsen().children, grid.shape)
+
+
+def north_points(grid: Polyhedron, faces: np.ndarray) -> np.ndarray:
+    r"""Directions of the 10 taps of kernels that keep the north up: (len(faces), 10, 3).
+
+    The kernel lies on the plane as on equilateral triangles, upright to the north, turned by half a turn for a face
+    whose apex points south. A tap at distance r in direction (u, v), east and north, leads along a great circle to
+
+    .. math:: \cos(s r)\, c + \sin(s r)\, (u\, e + v\, n),\qquad s = \sqrt{4 A / \sqrt 3}
+
+    with c the centre of the face, e and n the unit vectors to its east and north, and s the edge of an equilateral
+    triangle of its area A.
+
+    Examples
+    --------
+    >>> north_points(Polyhedron(0), np.array([0]))[0, 0] - Polyhedron(0).xyz[0]
+    array([0., 0., 0.])
+    """
+    lat, lon = grid.lat[faces], grid.lon[faces]
+    east = np.stack([-np.sin(lon), np.cos(lon), np.zeros_like(lon)], axis=-1)
+    north = np.stack([-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)], axis=-1)
+    side = np.sqrt(4 * grid.area[faces] / math.sqrt(3)) * np.where(grid.north_up[faces], 1, -1)
+    away = side[:, None, None] * (POINTS[:, :1] * east[:, None] + POINTS[:, 1:] * north[:, None])
+    angle = np.linalg.norm(away, axis=-1, keepdims=True)
+    return np.cos(angle) * grid.xyz[faces][:, None] + np.sinc(angle / np.pi) * away

@@ -1,0 +1,72 @@
+"""Stencils whose every tap of every site blends sites of its own: a sparse matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from spherecnn.stencils.base import Segment, Stencil, Tables, int32_table, read_only_table
+
+
+class SparseStencil(Stencil):
+    r"""The stencil of a sparse matrix A, with a row for each tap of each output site.
+
+    .. math:: y_{n,p} = b + \sum_t \Big(\sum_q A_{(p,t),\,q}\; x_{n,q}\Big)\, w_t
+
+    The kernels form the sums in brackets for a block of sites at a time, in the cache. The adjoint has the transposed
+    matrix of each tap.
+
+    Parameters
+    ----------
+    matrix : sparse array (P_out * taps, P_in)
+        Row ``p * taps + t`` is tap t of site p.
+    shape_in, shape_out : tuple of int
+        Spatial shapes.
+
+    Examples
+    --------
+    Two sites whose one tap is the mean of both.
+
+    >>> from spherecnn.kernels.gather_gemm import gather_gemm
+    >>> stencil = SparseStencil(sparse.csr_array(np.full((2, 2), 0.5)), (2,), (2,))
+    >>> gather_gemm(np.array([[[2.0], [4.0]]]), np.full((1, 1, 1), 10.0), None, stencil).ravel()
+    array([30., 30.])
+    """
+
+    def __init__(self, matrix: Any, shape_in: tuple[int, ...], shape_out: tuple[int, ...]):
+        sites = int(np.prod(shape_out))
+        taps = matrix.shape[0] // sites
+        everywhere = Segment(sites, 0, 0, [], [], [])
+        super().__init__(shape_in, shape_out, taps, [np.arange(sites)], [everywhere], self._adjoint)
+        self.matrix = sparse.csr_array(matrix)
+        self.matrix.sort_indices()
+
+    def _adjoint(self) -> SparseStencil:
+        entries = self.matrix.tocoo()
+        (row, column), sites = entries.coords, self.sites_in
+        place = (column.astype(np.int64) * self.taps + row % self.taps, row // self.taps)
+        back = sparse.csr_array((entries.data, place), shape=(sites * self.taps, self.sites_out))
+        return SparseStencil(back, self.shape_out, self.shape_in)
+
+    @cached_property
+    def tables(self) -> Tables:
+        found = super().tables
+        indptr, indices = int32_table(self.matrix.indptr), int32_table(self.matrix.indices)
+        return found._replace(indptr=indptr, indices=indices, data=read_only_table(self.matrix.data, np.float64))
+
+    @property
+    def blends(self) -> bool:
+        return True
+
+    def shared_slots(self) -> Iterator[tuple[np.ndarray, int, np.ndarray, Any]]:
+        count = np.diff(self.matrix.indptr).reshape(-1, self.taps)
+        begin = self.matrix.indptr[:-1].reshape(-1, self.taps)
+        for tap in range(self.taps):
+            for j in range(count[:, tap].max(initial=0)):
+                out = np.flatnonzero(count[:, tap] > j)
+                entry = begin[out, tap] + j
+                yield out, tap, self.matrix.indices[entry], self.matrix.data[entry]
