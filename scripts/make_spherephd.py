@@ -29,10 +29,14 @@ def main(path: str) -> None:
     draw(pixels)
     grid = Equirect(256)
     small = resample(pixels, Equirect(*pixels.shape[:2]), grid, "area")
-    print("level  faces   smooth field, photograph: nearest, bilinear, supersample as PSNR in dB (largest error)")
-    for level in range(4, 8):
-        parts = [loss(x, grid, Polyhedron(level), method) for x in (smooth(grid), small) for method in METHODS]
-        print(f"{level}  {Polyhedron(level).sites:7,}  " + "  ".join(parts))
+    print("there and back as PSNR in dB (largest error): nearest, bilinear, supersample")
+    for name, x in (("smooth field", smooth(grid)), ("photograph", small)):
+        for level in range(4, 8):
+            parts = [loss(x, grid, Polyhedron(level), method) for method in METHODS]
+            print(f"{name}  {level}  {Polyhedron(level).sites:7,}  " + "  ".join(parts))
+    print("the photograph on faces against the mean of all pixels in each: nearest, bilinear, supersample")
+    for level in range(3, 6):
+        print(level, *(alias(pixels, Polyhedron(level), method) for method in METHODS))
 
 
 def draw(pixels: np.ndarray) -> None:
@@ -65,6 +69,15 @@ def loss(x: np.ndarray, grid: Equirect, faces: Polyhedron, method: str) -> str:
     error = resample(resample(x, grid, faces, method), faces, grid, method) - x
     squared = np.average((error**2).mean(axis=-1).ravel(), weights=grid.area)
     return f"{-10 * np.log10(squared):.1f} ({np.abs(error).max():.2g})"
+
+
+def alias(pixels: np.ndarray, faces: Polyhedron, method: str) -> str:
+    """Peak signal to noise ratio of faces, by solid angle, the truth being the mean of the pixels in each."""
+    grid = Equirect(*pixels.shape[:2])
+    face, channels = faces.nearest(grid.xyz), pixels.reshape(grid.sites, -1)
+    sums = np.stack([np.bincount(face, c * grid.area, faces.sites) for c in channels.T], axis=-1)
+    error = resample(pixels, grid, faces, method) - sums / np.bincount(face, grid.area, faces.sites)[:, None]
+    return f"{-10 * np.log10(np.average((error**2).mean(axis=-1), weights=faces.area)):.1f}"
 
 
 if __name__ == "__main__":
