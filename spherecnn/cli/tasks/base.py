@@ -93,9 +93,7 @@ class TaskCommands:
     def build(self, config: dict[str, Any], data: Any) -> Any:
         """The network of a run."""
         name, grid = config["model"], data.grid
-        settings: dict[str, Any] = {
-            "classes" if name in ("classifier", "resnet", "spherenet") else "out_channels": self.outputs(data)
-        }
+        settings: dict[str, Any] = {"classes" if self.name == "classify" else "out_channels": self.outputs(data)}
         if name in ("unet", "encoder_decoder"):
             # Four stages, fewer on a small grid.
             settings["depth"] = max(1, min(4, grid.poolings))
