@@ -24,7 +24,8 @@ class Classify(TaskCommands):
     """Digits, MNIST-format files, or a folder with a sub-folder a class."""
 
     name = "classify"
-    models = ("classifier", "resnet", "spherenet")
+    models = ("classifier", "resnet", "spherenet", "spherephd")
+    counts = "classes"
     asked = ("accuracy", "confusion")
     takes = ("class_weights",)
 
