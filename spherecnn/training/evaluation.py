@@ -12,7 +12,7 @@ from tqdm import tqdm
 from spherecnn.errors import InputError, check_at_least, check_choice
 from spherecnn.layers.base import Array, Layer
 from spherecnn.training.data import Dataset, batches
-from spherecnn.training.task import Classify, LossFunction, Tally, Task, make_task
+from spherecnn.training.task import TASKS, Classify, LossFunction, Tally, Task, make_task
 
 METRICS = Classify.known
 
@@ -77,10 +77,11 @@ def evaluate(
     return tally.results(names)
 
 
-def predict(model: Layer, x: Array, batch_size: int = 32, *, task: Task | None = None) -> Array:
+def predict(model: Layer, x: Array, batch_size: int = 32, *, task: str | Task | None = None) -> Array:
     """Return the model's output for inputs x (N, ..., C), computed batch by batch.
 
-    With a `task`, return what the outputs mean: classes, values in the unit of the targets, or filled pictures.
+    With a `task`, by name or as an object, return what the outputs mean: classes, values in the unit of the targets,
+    or filled pictures.
 
     Examples
     --------
@@ -90,6 +91,9 @@ def predict(model: Layer, x: Array, batch_size: int = 32, *, task: Task | None =
     """
     if len(x) == 0:
         raise InputError("x holds no samples; expected at least one: pass an array (N, ..., C).")
+    if isinstance(task, str):
+        check_choice("task", task, tuple(TASKS))
+        task = TASKS[task]()
     parts = []
     for i in batches(len(x), batch_size):
         given = as_input(model, x[i])

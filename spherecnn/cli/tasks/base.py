@@ -31,12 +31,15 @@ class TaskCommands:
         As in `spherecnn.training.TASKS`.
     models : tuple of str
         Networks that serve it; the first is the default.
+    counts : str
+        What the networks call the number of their outputs.
     asked : tuple of str
         Scores that `evaluate` computes.
     """
 
     name = ""
     models: tuple[str, ...] = ("unet", "encoder_decoder", "deeplab")
+    counts = "out_channels"
     asked: tuple[str, ...] = ()
     # Options of train that concern some tasks only, and those of them that this task takes.
     special: ClassVar[dict[str, Any]] = {
@@ -93,7 +96,7 @@ class TaskCommands:
     def build(self, config: dict[str, Any], data: Any) -> Any:
         """The network of a run."""
         name, grid = config["model"], data.grid
-        settings: dict[str, Any] = {"classes" if self.name == "classify" else "out_channels": self.outputs(data)}
+        settings: dict[str, Any] = {self.counts: self.outputs(data)}
         if name in ("unet", "encoder_decoder"):
             # Four stages, fewer on a small grid.
             settings["depth"] = max(1, min(4, grid.poolings))

@@ -25,6 +25,7 @@ class Classify(TaskCommands):
 
     name = "classify"
     models = ("classifier", "resnet", "spherenet", "spherephd")
+    counts = "classes"
     asked = ("accuracy", "confusion")
     takes = ("class_weights",)
 
