@@ -180,6 +180,14 @@ CASES = [
     Case("spherephd_point", lambda rng: SpherePHDConv(3, 4, Polyhedron(0), "point", rng=rng), ((2, 20, 3),)),
     Case("spherephd_strided", lambda rng: SpherePHDConv(20, 17, Polyhedron(1), stride=2, rng=rng), ((2, 80, 20),)),
     Case("spherephd_stride_4", lambda rng: SpherePHDConv(3, 4, Polyhedron(2), "edge", 4, rng=rng), ((2, 320, 3),)),
+    Case(
+        "spherephd_north", lambda rng: SpherePHDConv(3, 5, Polyhedron(1), orientation="north", rng=rng), ((2, 80, 3),)
+    ),
+    Case(
+        "spherephd_north_strided",
+        lambda rng: SpherePHDConv(20, 17, Polyhedron(1), stride=2, orientation="north", rng=rng),
+        ((2, 80, 20),),
+    ),
     Case("spherephd_grouped", lambda rng: SpherePHDConv(4, 6, Polyhedron(1), groups=2, rng=rng), ((2, 80, 4),)),
     Case("spherephd_depthwise", lambda rng: SpherePHDConv(18, 18, Polyhedron(1), groups=18, rng=rng), ((2, 80, 18),)),
     Case("spherephd_transpose", lambda rng: SpherePHDConvTranspose(3, 5, Polyhedron(0), rng=rng), ((2, 20, 3),)),

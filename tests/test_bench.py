@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from spherecnn import bench
+from spherecnn import InputError, bench
 
 CASES = bench.cases(smallest=True)
 
@@ -29,3 +29,12 @@ def test_names_are_unique_and_rows_run_without_torch():
     ours, theirs = CASES[0].make(None)
     assert theirs is None
     assert np.isfinite(ours()).all()
+
+
+def test_rows_are_chosen_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "cases", lambda smallest=False: CASES)
+    table = bench.run(tmp_path / "speed.csv", quick=True, only="max unpool")
+    assert table
+    assert {row["case"] for row in table} == {"max unpool 2"}
+    with pytest.raises(InputError, match="no row has 'cubes' in its name; expected a part of one of: circular 3x3"):
+        bench.run(tmp_path / "speed.csv", only="cubes")

@@ -237,5 +237,9 @@ def test_info():
     assert re.search(r"kernel cache +\S+: \d+ files, [\d.]+ MiB", said)
 
 
+def test_warmup_runs_every_method():
+    assert re.search(r"All kernels are ready in \S+, after [\d.]+ s", call("warmup").stdout)
+
+
 def test_table_aligns_text_left_and_numbers_right():
     assert table(["a", "n"], [["xyz", 5], ["b", 1000]]) == "a        n\n---  -----\nxyz      5\nb    1,000"

@@ -31,7 +31,7 @@ CLASSIFIERS = ("classifier", "resnet", "spherenet", "spherephd")
 # Kernels with the footprint that they have on a tangent plane, which shows less than half a coarse sphere.
 FOOTPRINTS = ("tangent", "sphconv", "ktn")
 # Methods whose grids have levels, not rows.
-LEVELS = {"spherephd": 3}
+LEVELS = {"spherephd": 3, "spherephd_north": 3}
 
 
 def small_grid(method, height=16):
@@ -83,6 +83,11 @@ def test_resnet_has_the_parameters_of_torchvision(depth, count):
     assert net.parameter_count == count
     assert net.encoder.grid_out == sc.grids.Equirect(2)
     assert net.out_shape((1, 64, 128, 3)) == (1, 1000)
+
+
+def test_resnet_on_faces_begins_with_the_widest_kernel_there_is():
+    net = sc.models.resnet("spherephd", 1, 2, sc.grids.Polyhedron(5), width=2, stem="imagenet", rng=0)
+    assert net.encoder.grid_out == sc.grids.Polyhedron(0)
 
 
 def test_resnet_suits_its_stem_to_the_grid():

@@ -31,7 +31,9 @@ MODULES = (convolution, sphere, faces, decoder, resize, network)
 COLUMNS = ("case", "shape", "pass", "ours ms", "torch ms", "ratio", "ours peak MiB", "torch peak MiB")
 
 
-def run(out: str | os.PathLike[str] = "speed.csv", quick: bool = False, memory: bool = True) -> list[dict[str, Any]]:
+def run(
+    out: str | os.PathLike[str] = "speed.csv", quick: bool = False, memory: bool = True, only: str = ""
+) -> list[dict[str, Any]]:
     """Measure every case, print the table and write it as CSV.
 
     A figure is the median of several turns; ours and torch's alternate, so that both meet the same
@@ -47,15 +49,25 @@ def run(out: str | os.PathLike[str] = "speed.csv", quick: bool = False, memory: 
         Fewer turns and no memory measurement.
     memory : bool
         Measure peak memory too, each in a process of its own.
+    only : str
+        Measure the rows whose names contain this.
 
     Returns
     -------
     list of dict
         One row a case.
+
+    Raises
+    ------
+    InputError
+        If no row is left.
     """
+    chosen = [c for c in cases() if only.lower() in c.name.lower()]
+    if not chosen:
+        names = ", ".join(dict.fromkeys(c.name for c in cases()))
+        raise InputError(f"no row has {only!r} in its name; expected a part of one of: {names}.")
     torch = find_torch()
     table = []
-    chosen = cases()
     with tqdm(chosen, unit="case", leave=False, disable=None) as bar:
         for case in bar:
             bar.set_description(f"{case.name}, {case.which}")

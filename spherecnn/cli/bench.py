@@ -15,7 +15,8 @@ from spherecnn.cli import options as o
     epilog="""\b
 Examples:
   spherecnn bench --quick
-  spherecnn bench --out speed.csv""",
+  spherecnn bench --out speed.csv
+  spherecnn bench --only SpherePHD --out faces.csv""",
 )
 @click.option("--quick", is_flag=True, help="Fewer repetitions: rougher figures, sooner.")
 @click.option(
@@ -26,7 +27,8 @@ Examples:
     help="CSV file.",
 )
 @click.option("--memory/--no-memory", default=True, help="Measure peak memory too, each in a process of its own.")
+@click.option("--only", metavar="TEXT", default="", help="Measure the rows whose names contain this.")
 @o.threads_option
-def command(quick: bool, out: Path, memory: bool, threads: int | None) -> None:
+def command(quick: bool, out: Path, memory: bool, only: str, threads: int | None) -> None:
     """Measure the kernels and a training step, beside torch where it is installed; write a CSV."""
-    bench.run(out=out, quick=quick, memory=memory)
+    bench.run(out=out, quick=quick, memory=memory, only=only)

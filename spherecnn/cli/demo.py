@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
@@ -17,22 +18,38 @@ from spherecnn.errors import InputError
 from spherecnn.files import make_folder, write_atomic
 from spherecnn.training.data import Subset
 
-METHODS = ("planar", "circular", "coord", "tangent")
-COLUMNS = ("method", "parameters", "accuracy upright", "accuracy rotated", "seconds")
+METHODS = ("planar", "circular", "coord", "tangent", "spherephd")
+COLUMNS = ("method", "sites", "parameters", "accuracy upright", "accuracy rotated", "seconds")
 VALIDATION = 0.1
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much the demo computes."""
+    """How much the demo computes: rows and level have about as many sites."""
 
     height: int
+    level: int
     width: int
     epochs: int
 
+    def grid(self, method: str) -> Any:
+        """The grid of a method in this size."""
+        grids = sc.grids.Equirect(self.height), sc.grids.Polyhedron(self.level)
+        kind = type(sc.layers.method(method).grid())
+        return next(grid for grid in grids if isinstance(grid, kind))
 
-FULL = Size(height=60, width=16, epochs=8)
-QUICK = Size(height=32, width=16, epochs=4)
+
+FULL = Size(height=60, level=4, width=16, epochs=8)
+QUICK = Size(height=32, level=3, width=16, epochs=4)
+
+
+class Digits(NamedTuple):
+    """The same digits on one grid: to train on and to validate on, and for testing upright and rotated."""
+
+    training: Any
+    validation: Any
+    upright: Any
+    rotated: Any
 
 
 @dataclass(frozen=True)
@@ -40,6 +57,7 @@ class Result:
     """What a method reached; the confusion is that of the rotated digits."""
 
     method: str
+    sites: int
     parameters: int
     upright: float
     rotated: float
@@ -60,7 +78,10 @@ Examples:
 @o.seed_option
 @o.threads_option
 def command(quick: bool, out: Path | None, seed: int, threads: int | None) -> None:
-    """Train planar, circular, coord and tangent on real digits on a sphere; test them upright and rotated."""
+    """Train the methods on real digits on a sphere; test them upright and rotated.
+
+    planar, circular, coord and tangent work on equirectangular pictures, spherephd on the faces of an icosahedron.
+    """
     out = out or o.new_run("demo")
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out} is not empty; expected a new folder for the demo: name another, or none.")
@@ -69,79 +90,93 @@ def command(quick: bool, out: Path | None, seed: int, threads: int | None) -> No
 
 def demo(size: Size, out: Path, seed: int) -> None:
     """Run the demo into a folder."""
-    grid = sc.grids.Equirect(size.height)
-    training, validation = (
-        Classify().open("digits", grid, part, {"validation": VALIDATION, "seed": seed})
-        for part in ("train", "validation")
-    )
-    upright, rotated = (sc.datasets.digits(grid, split="test", rotate=kind, seed=seed) for kind in ("none", "so3"))
+    grids = {method: size.grid(method) for method in METHODS}
+    data = {grid: open_digits(grid, seed) for grid in grids.values()}
+    first = data[grids[METHODS[0]]]
     click.echo(
-        f"{len(training)} real handwritten digits on a sphere, {grid!r}, all upright at lat 0, lon 0; "
-        f"tested on {len(upright)} others, upright and turned by random rotations of the sphere."
+        f"{len(first.training)} real handwritten digits on a sphere, {' and '.join(map(repr, data))}, all upright at "
+        f"lat 0, lon 0; tested on {len(first.upright)} others, upright and turned by random rotations of the sphere."
     )
-    draw_samples(upright, rotated, make_folder(out))
-    compile_kernels(training, size)
+    draw_samples(list(data.values()), make_folder(out))
+    compile_kernels(data, size)
     results = []
     for method in METHODS:
         click.echo(f"\n{method}")
-        results.append(compare(method, size, seed, training, validation, upright, rotated, out))
-    draw_results(results, training.classes, out)
-    rows = [[r.method, r.parameters, r.upright, r.rotated, r.seconds] for r in results]
+        results.append(compare(method, size, seed, data[grids[method]], out))
+    draw_results(results, first.training.classes, out)
+    rows: list[list[Any]] = [[r.method, r.sites, r.parameters, r.upright, r.rotated, r.seconds] for r in results]
     write_atomic(out / "results.csv", o.csv_text([COLUMNS, *rows]).encode())
-    shown = [[r.method, r.parameters, f"{r.upright:.1%}", f"{r.rotated:.1%}", round(r.seconds, 1)] for r in results]
+    shown = [[*row[:3], f"{row[3]:.1%}", f"{row[4]:.1%}", round(row[5], 1)] for row in rows]
     click.echo(
         f"\n{o.table(COLUMNS, shown)}\n\n"
-        f"Wrote {out}: results.csv, samples.png, globe.png, curves.png, and for each method a run and a "
-        "confusion matrix of the rotated digits.\n"
+        f"Wrote {out}: results.csv, samples.png, globe.png, globe-faces.png, curves.png, and for each method a run and "
+        "a confusion matrix of the rotated digits.\n"
         "The networks have seen upright digits only; to train on digits that are turned at random as well:\n"
         f"Next: spherecnn train --data digits --height {size.height} --augment so3"
     )
 
 
-def compile_kernels(data: Any, size: Size) -> None:
+def open_digits(grid: Any, seed: int) -> Digits:
+    """Put the digits on a grid; equal seeds give equal splits and rotations on every grid."""
+    config = {"validation": VALIDATION, "seed": seed}
+    training, validation = (Classify().open("digits", grid, part, config) for part in ("train", "validation"))
+    tests = (sc.datasets.digits(grid, split="test", rotate=kind, seed=seed) for kind in ("none", "so3"))
+    return Digits(training, validation, *tests)
+
+
+def compile_kernels(data: dict[Any, Digits], size: Size) -> None:
     """Train throw-away networks for a step, so that the seconds of the table are those of training."""
     start = time.perf_counter()
-    few = Subset(data, np.arange(32))
     for method in METHODS:
-        model = sc.models.classifier(method, 1, len(data.classes), data.grid, width=size.width, rng=0)
+        grid = size.grid(method)
+        training = data[grid].training
+        few = Subset(training, np.arange(32))
+        model = sc.models.classifier(method, 1, len(training.classes), grid, width=size.width, rng=0)
         sc.training.fit(model, few, validation=few, epochs=1, progress=False)
     click.echo(f"Compiled the kernels, or read them from the cache: {time.perf_counter() - start:.1f} s.")
 
 
-def compare(
-    method: str, size: Size, seed: int, training: Any, validation: Any, upright: Any, rotated: Any, out: Path
-) -> Result:
+def compare(method: str, size: Size, seed: int, data: Digits, out: Path) -> Result:
     """Train and test one method."""
-    classes = list(training.classes)
-    model = sc.models.classifier(method, 1, len(classes), training.grid, width=size.width, rng=seed)
+    classes, grid = list(data.training.classes), data.training.grid
+    model = sc.models.classifier(method, 1, len(classes), grid, width=size.width, rng=seed)
     settings = {"epochs": size.epochs, "lr": 3e-3, "schedule": "cosine", "seed": seed}
     start = time.perf_counter()
     history = sc.training.fit(
         model,
-        training,
-        validation=validation,
+        data.training,
+        validation=data.validation,
         **settings,
         out=out / method,
-        config={"data": "digits", "method": method, "height": size.height, "width": size.width}
+        config={"data": "digits", "method": method, "width": size.width}
+        | o.size_of(grid)
         | settings
         | {"validation": VALIDATION, "classes": classes},
     )
     seconds = time.perf_counter() - start
-    up, turned = (sc.training.evaluate(model, d, metrics=["accuracy", "confusion"]) for d in (upright, rotated))
+    tests = data.upright, data.rotated
+    up, turned = (sc.training.evaluate(model, test, metrics=["accuracy", "confusion"]) for test in tests)
     accuracy, count = (up["accuracy"], turned["accuracy"]), model.parameter_count
-    return Result(method, count, *accuracy, seconds, history.rows, turned["confusion"])
+    return Result(method, grid.sites, count, *accuracy, seconds, history.rows, turned["confusion"])
 
 
-def draw_samples(upright: Any, rotated: Any, out: Path) -> None:
-    """The same test digits upright and rotated, flat and one of them on a globe."""
-    chosen = np.array([np.flatnonzero(upright.labels == k)[0] for k in (2, 3, 5, 7)])
-    pictures = [data.batch(chosen)[0] for data in (upright, rotated)]
-    titles = [f"{k}, {how}" for how in ("upright", "rotated") for k in upright.labels[chosen]]
-    sc.viz.panel(np.concatenate(pictures), out / "samples.png", titles)
-    middle = rotated.rotations[chosen[1]].apply([1.0, 0.0, 0.0])
-    lat, lon = (round(np.degrees(a)) for a in sc.grids.angles(middle))
+def draw_samples(data: Sequence[Digits], out: Path) -> None:
+    """The same test digits upright and rotated, flat and one of them on a globe, on pixels and on faces."""
+    labels = data[0].upright.labels
+    chosen = np.array([np.flatnonzero(labels == k)[0] for k in (2, 3, 5, 7)])
+    turn = data[0].rotated.rotations[chosen[1]]
+    lat, lon = (round(np.degrees(a)) for a in sc.grids.angles(turn.apply([1.0, 0.0, 0.0])))
     views = [(lat, lon), (lat, (lon + 250) % 360 - 180), (90, 0), (-90, 0)]
-    sc.viz.globe(pictures[1][1], upright.grid, out / "globe.png", views, title="a rotated 3, from above and aside")
+    shown, titles = [], []
+    for digits, where, end in zip(data, ("pixels", "faces"), ("", "-faces"), strict=True):
+        grid = digits.upright.grid
+        for test, how in ((digits.upright, "upright"), (digits.rotated, "rotated")):
+            pictures = test.batch(chosen)[0]
+            shown += [sc.viz.panorama(picture, grid, "nearest") for picture in pictures]
+            titles += [f"{k}, {how}, {where}" for k in labels[chosen]]
+        title = f"a rotated 3 on {grid.sites:,} {where}, from above and aside"
+        sc.viz.globe(pictures[1], grid, out / f"globe{end}.png", views, title=title)
+    sc.viz.panel(shown, out / "samples.png", titles)
 
 
 def draw_results(results: list[Result], classes: list[str], out: Path) -> None:

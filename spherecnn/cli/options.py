@@ -15,6 +15,7 @@ import numpy as np
 import spherecnn as sc
 from spherecnn.datasets.transforms import KINDS
 from spherecnn.errors import InputError
+from spherecnn.grids.polyhedron import MOST_LEVELS
 from spherecnn.layers.registry import METHODS
 from spherecnn.training.checkpoint import load_checkpoint, restore_model
 from spherecnn.training.config import load_config
@@ -52,12 +53,15 @@ method_option = click.option(
     show_default=True,
     help="How to convolve.",
 )
-height_option = click.option(
+_height_option = click.option(
     "--height",
     type=AT_LEAST_1,
-    default=60,
-    show_default=True,
-    help="Rows of the grid; it has twice as many columns.",
+    help="Rows for equirectangular methods, 60 by default; there are twice as many columns.",
+)
+_level_option = click.option(
+    "--level",
+    type=click.IntRange(0, MOST_LEVELS),
+    help="Level for spherephd, 4 by default: 20 * 4^level triangles.",
 )
 width_option = click.option(
     "--width",
@@ -67,6 +71,22 @@ width_option = click.option(
     help="Channels of the first convolution of the network.",
 )
 batch_option = click.option("--batch-size", type=AT_LEAST_1, default=32, show_default=True, help="Pictures a step.")
+
+
+def grid_options(command: Any) -> Any:
+    """--height and --level, of which a method takes one; see `grid_of`."""
+    return _height_option(_level_option(command))
+
+
+def grid_of(options: dict[str, Any]) -> Any:
+    """The grid of a method, from the options method, height and level."""
+    return sc.layers.method(options["method"]).grid(height=options.get("height"), level=options.get("level"))
+
+
+def size_of(grid: Any) -> dict[str, Any]:
+    """What a run's config keeps of its grid: height or level, None for the other."""
+    return {name: grid.config().get(name) for name in ("height", "level")}
+
 
 weights_option = click.option(
     "--weights",

@@ -18,6 +18,7 @@ from spherecnn.layers.base import Layer, Shape
 Examples:
   spherecnn summary --method coord --height 60
   spherecnn summary --model unet --height 64 --classes 3
+  spherecnn summary --method spherephd --level 3
   spherecnn summary runs/circular""",
 )
 @click.argument("run", type=o.FOLDER, required=False)
@@ -30,7 +31,7 @@ Examples:
     help="Which network.",
 )
 @o.method_option
-@o.height_option
+@o.grid_options
 @o.width_option
 @click.option("--in-channels", type=o.AT_LEAST_1, default=3, show_default=True, help="Channels of the pictures.")
 @click.option(
@@ -38,13 +39,14 @@ Examples:
 )
 @o.weights_option
 def command(
-    run: Path | None, name: str, method: str, height: int, width: int, in_channels: int, classes: int, weights: str
+    run: Path | None, name: str, method: str, width: int, in_channels: int, classes: int, weights: str, **size: Any
 ) -> None:
     """Show the layers of a network of a method, or of the network of a RUN."""
     if run is not None:
         model, _ = o.load_run(run, weights)
     else:
-        model = sc.models.MODELS[name](method, in_channels, classes, sc.grids.Equirect(height), width=width, rng=0)
+        grid = o.grid_of({"method": method} | size)
+        model = sc.models.MODELS[name](method, in_channels, classes, grid, width=width, rng=0)
     config = model.config
     shape = (1, *model.grid.shape, config["in_channels"])
     click.echo(f"{config['model']}, {config['method']} on {model.grid!r}, input {shape[1:]}\n")

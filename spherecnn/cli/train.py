@@ -55,6 +55,7 @@ def use_run(ctx: click.Context, param: click.Parameter, run: Path | None) -> Pat
 Examples:
   spherecnn train --data digits --method circular --epochs 20 --out runs/circular
   spherecnn train --data photos/ --height 128 --augment yaw --out runs/photos
+  spherecnn train --data photos/ --method spherephd --level 5 --out runs/faces
   spherecnn train --task segment --data land/ --height 128 --class-weights balanced --out runs/land
   spherecnn train --task regress --data depth/ --label-scale 0.001 --ignore-label 0 --loss berhu
   spherecnn train --task inpaint --data photos/ --holes strokes --batch-size 8
@@ -89,7 +90,7 @@ Examples:
     show_default=True,
     help="How unet enlarges; transpose is a learned convolution.",
 )
-@o.height_option
+@o.grid_options
 @o.width_option
 @click.option("--epochs", type=o.AT_LEAST_1, default=20, show_default=True, help="Passes over the data, in all.")
 @o.batch_option
@@ -160,9 +161,9 @@ def train(resume: Path | None, data: str, task: str, **options: Any) -> None:
     kind = TASKS[task]
     kind.check(options)
     out = resume or options["out"] or o.new_run("train")
-    grid = sc.grids.Equirect(options["height"])
+    grid = o.grid_of(options)
     source = data if data == "digits" else str(Path(data).resolve())
-    config = options | {"data": source, "task": task, "model": options["model"] or kind.models[0]}
+    config = options | o.size_of(grid) | {"data": source, "task": task, "model": options["model"] or kind.models[0]}
     training, validation = (kind.open(data, grid, part, config) for part in ("train", "validation"))
     config |= kind.learned(training, config) | {"out": None, "threads": None}
     model = kind.build(config, training)

@@ -21,7 +21,9 @@ from spherecnn.layers.registry import METHODS
 from spherecnn.training.losses import LOSSES
 from spherecnn.training.optim import OPTIMIZERS
 
-GRID = sc.grids.Equirect(8)
+GRID = sc.grids.Equirect(16)
+# A small grid of each kind.
+GRIDS: dict[type[sc.grids.Grid], sc.grids.Grid] = {type(grid): grid for grid in (GRID, sc.grids.Polyhedron(2))}
 
 
 @click.command(
@@ -55,13 +57,15 @@ def command(clear: bool, float64: bool, threads: int | None) -> None:
 
 def jobs(dtype: np.dtype) -> Iterator[tuple[str, Callable[[], object]]]:
     """Small pieces of work that together call every kernel."""
-    x = np.random.default_rng(0).random((2, *GRID.shape, 16)).astype(dtype)
+    x = inputs(GRID, dtype)
     for method in METHODS:
-        yield method, lambda method=method: train_step(method, x)  # type: ignore[misc]
-    yield (
-        "unpooling",
-        lambda: step(sc.models.encoder_decoder("circular", 16, 2, GRID, width=16, depth=1, rng=0).astype(dtype), x),
-    )
+        yield method, lambda method=method: train_step("classifier", method, dtype)  # type: ignore[misc]
+    for method in ("circular", "spherephd"):
+        yield (
+            f"unpooling, {method}",
+            lambda method=method: train_step("encoder_decoder", method, dtype, depth=1),  # type: ignore[misc]
+        )
+    yield "U-Net, spherephd", lambda: train_step("unet", "spherephd", dtype, depth=1)
     for layer in layers():
         yield type(layer).__name__, lambda layer=layer: step(layer.astype(dtype), x)  # type: ignore[misc]
     for name in LOSSES:
@@ -101,9 +105,15 @@ def step(layer: sc.layers.Layer, x: np.ndarray) -> None:
     layer(x)
 
 
-def train_step(method: str, x: np.ndarray) -> None:
-    """Forward and backward of a classifier."""
-    step(sc.models.classifier(method, x.shape[-1], 4, GRID, rng=0).astype(x.dtype), x)
+def inputs(grid: sc.grids.Grid, dtype: np.dtype) -> np.ndarray:
+    """Two random pictures of 16 channels."""
+    return np.random.default_rng(0).random((2, *grid.shape, 16)).astype(dtype)
+
+
+def train_step(model: str, method: str, dtype: np.dtype, **options: int) -> None:
+    """Forward and backward of a network on a small grid of the method."""
+    grid = GRIDS[type(METHODS[method].grid())]
+    step(sc.models.MODELS[model](method, 16, 4, grid, width=16, **options, rng=0).astype(dtype), inputs(grid, dtype))
 
 
 def measure(loss: str, x: np.ndarray) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
+from scipy.ndimage import convolve1d
 from tqdm import tqdm
 
 from spherecnn.datasets.split import stratified_split
@@ -211,7 +212,9 @@ class PanoramaFolder:
 def fit_to_grid(pixels: np.ndarray, grid: Grid) -> np.ndarray:
     """Resample an equirectangular picture to a grid without aliasing: (H, W, C) -> ``(*grid.shape, C)`` float32.
 
-    Rows or columns finer than the grid are averaged over areas first; the rest is bilinear.
+    For an Equirect, rows or columns finer than the grid are averaged over areas and the rest is bilinear. For another
+    grid the picture is averaged down to pixels of a quarter of the sites' sides, each row over stretches as wide as a
+    pixel is high, and that is averaged over the sites.
 
     Examples
     --------
@@ -219,17 +222,29 @@ def fit_to_grid(pixels: np.ndarray, grid: Grid) -> np.ndarray:
     array([[7., 7., 7., 7.],
            [7., 7., 7., 7.]], dtype=float32)
     """
-    source = Equirect(*pixels.shape[:2])
-    if isinstance(grid, Equirect):
-        rows, columns = grid.shape
-    else:
-        rows = max(1, round(math.sqrt(math.pi * grid.sites) / 2))
-        columns = 2 * rows
-    middle = Equirect(min(source.height, rows), min(source.width, columns))
-    if isinstance(grid, Equirect) and middle.shape == grid.shape:
+    source, flat = Equirect(*pixels.shape[:2]), isinstance(grid, Equirect)
+    rows = grid.shape[0] if flat else 4 * max(1, round(math.pi / grid.pixel_side))
+    columns = grid.shape[1] if flat else 2 * rows
+    middle: Grid = Equirect(min(source.height, rows), min(source.width, columns))
+    if flat and middle.shape == grid.shape:
         middle = grid
     if middle != source:
         pixels = resample(pixels, source, middle, "area")
-    if middle != grid:
+    if not flat:
+        pixels = resample(_as_wide_as_high(pixels.astype(np.float32, copy=False)), middle, grid, "supersample")
+    elif middle != grid:
         pixels = resample(pixels, middle, grid)
     return pixels.astype(np.float32, copy=False)
+
+
+def _as_wide_as_high(pixels: np.ndarray) -> np.ndarray:
+    """Average each row of a panorama over stretches as wide as a pixel is high: of many columns near a pole."""
+    height, width = pixels.shape[:2]
+    smooth = np.empty_like(pixels)
+    for row, out, lat in zip(pixels, smooth, Equirect(height, width).row_lat, strict=True):
+        stretch = np.clip(width / (2 * height * np.cos(lat)), 1, width)
+        whole = int((stretch - 1) / 2)
+        weights = np.ones(2 * whole + 3)
+        weights[[0, -1]] = (stretch - 1 - 2 * whole) / 2
+        convolve1d(row, weights / stretch, axis=0, output=out, mode="wrap")
+    return smooth

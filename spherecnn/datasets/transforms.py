@@ -8,9 +8,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from spherecnn.errors import InputError, check_array, check_choice
-from spherecnn.grids import Grid
-from spherecnn.grids.equirect import check_equirect
-from spherecnn.grids.resample import nearest_sites
+from spherecnn.grids import Equirect, Grid
+from spherecnn.grids.resample import check_readable, nearest_sites, sampling_matrix
 from spherecnn.kernels.sample import sample_equirect
 
 Transform = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
@@ -85,23 +84,24 @@ def looking_at(lat: float, lon: float, roll: float = 0.0) -> Rotation:
 def rotate(images: np.ndarray, rotations: Rotation, grid: Grid, method: str = "bilinear") -> np.ndarray:
     r"""Rotate images on the sphere: :math:`y(p) = x(R^{-1} p)`.
 
-    A rotation that maps pixel centres to pixel centres, as whole columns of yaw do, only moves pixels:
-    nothing is blurred, and a yaw of k columns equals ``numpy.roll(images, k, axis=2)`` to the bit.
+    A rotation that maps the centres of pixels to centres of pixels, as whole columns of yaw do, only moves pixels:
+    nothing is blurred, and a yaw of k columns equals ``numpy.roll(images, k, axis=2)`` to the bit. On the faces of a
+    polyhedron a yaw by 72 degrees, or another rotation of the icosahedron, moves faces in the same way.
 
     Parameters
     ----------
-    images : ndarray (N, H, W, C)
+    images : ndarray (N, H, W, C) or (N, P, C)
         Images on `grid`: float32 or float64; any dtype with ``"nearest"``.
     rotations : scipy.spatial.transform.Rotation
         One rotation for all images or one for each.
-    grid : Equirect
-        Grid of the images.
+    grid : Grid
+        Grid of the images, one that has ``nearest`` and ``taps``: Equirect, Polyhedron.
     method : {"bilinear", "nearest"}
-        ``"nearest"`` is for class labels.
+        ``"bilinear"`` reads between the pixels or faces around; ``"nearest"`` is for class labels.
 
     Returns
     -------
-    ndarray (N, H, W, C)
+    ndarray (N, H, W, C) or (N, P, C)
 
     Raises
     ------
@@ -117,36 +117,50 @@ def rotate(images: np.ndarray, rotations: Rotation, grid: Grid, method: str = "b
            [7., 4., 5., 6.]])
     """
     check_choice("method", method, ("bilinear", "nearest"))
-    grid = check_equirect(grid)
-    if images.ndim != 4 or images.shape[1:3] != grid.shape:
+    check_readable(grid)
+    if images.ndim != len(grid.shape) + 2 or images.shape[1:-1] != grid.shape:
         raise InputError(
-            f"images have shape {images.shape}; expected (N, {grid.height}, {grid.width}, C) for {grid!r}: "
+            f"images have shape {images.shape}; expected (N, {', '.join(map(str, grid.shape))}, C) for {grid!r}: "
             "give the grid of the images, with channels as the last axis."
         )
     turns = np.reshape(rotations.as_matrix(), (-1, 3, 3))
-    if method == "bilinear":
+    if method == "bilinear" and isinstance(grid, Equirect):
         return sample_equirect(images, grid.xyz[None], turns, grid.pole_rows).reshape(images.shape)
     if len(turns) not in (1, len(images)):
         raise InputError(
             f"there are {len(turns)} rotations for {len(images)} images; expected one, or one for each image."
         )
-    flat = images.reshape(len(images), grid.sites, -1)
+    flat = images.reshape(len(images), grid.sites, images.shape[-1])
+    if method == "bilinear":
+        check_array("images", flat, "N, P, C")
+        return _read_between(flat, grid, turns).reshape(images.shape)
     moved = [x[nearest_sites(grid, grid.xyz @ turns[n % len(turns)])] for n, x in enumerate(flat)]
     return np.stack(moved).reshape(images.shape)
+
+
+def _read_between(images: np.ndarray, grid: Grid, turns: np.ndarray) -> np.ndarray:
+    """Read (N, sites, C) at R^-1 p, with one matrix R or one for each image."""
+    y = np.empty_like(images)
+    for n, turn in enumerate(turns):
+        matrix = sampling_matrix(grid, grid.xyz @ turn).astype(images.dtype)
+        for k in range(len(images)) if len(turns) == 1 else (n,):
+            y[k] = matrix @ images[k]
+    return y
 
 
 class RotateAugment:
     """Rotate each image of a training batch at random, and what is known of its pixels with it.
 
-    ``"yaw"`` turns by a random number of whole columns, which loses nothing; ``"so3"`` draws from all
-    rotations. Targets on the grid, (N, H, W) or (N, H, W, K), turn with their image, integers by the nearest
-    pixel; one target for each image stays. NaN marks a missing value: a turned value is the mean of those that
-    are there, and is NaN where these make up less than half.
+    ``"yaw"`` turns an equirectangular image by a random number of whole columns, which loses nothing, and an image on
+    another grid by any angle; ``"so3"`` draws from all rotations. Targets on the grid, ``(N, *grid.shape)`` or
+    ``(N, *grid.shape, K)``, turn with their image, integers by the nearest pixel; one target for each image stays.
+    NaN marks a missing value: a turned value is the mean of those that are there, and is NaN where these make up less
+    than half.
 
     Parameters
     ----------
-    grid : Equirect
-        Grid of the images.
+    grid : Grid
+        Grid of the images, one that has ``nearest`` and ``taps``: Equirect, Polyhedron.
     kind : {"so3", "yaw", "none"}
         Which rotations to draw.
     values : {"bilinear", "nearest"}
@@ -164,23 +178,28 @@ class RotateAugment:
     def __init__(self, grid: Grid, kind: str = "so3", values: str = "bilinear"):
         check_choice("kind", kind, KINDS)
         check_choice("values", values, ("bilinear", "nearest"))
-        self.grid, self.kind, self.values = check_equirect(grid), kind, values
+        check_readable(grid)
+        self.grid, self.kind, self.values = grid, kind, values
 
     def __call__(self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         if self.kind == "none":
             return x, y
-        turn = self._draw_yaw(rng, len(x)) if self.kind == "yaw" else self._draw_so3(rng, len(x))
-        return turn(x, "bilinear"), turn(y, self.values) if y.shape[1:3] == self.grid.shape else y
+        axes = self.grid.shape
+        if self.kind == "yaw" and isinstance(self.grid, Equirect):
+            turn = self._draw_columns(rng, len(x), self.grid.width)
+        else:
+            turn = self._draw_turns(rng, len(x))
+        return turn(x, "bilinear"), turn(y, self.values) if y.shape[1 : 1 + len(axes)] == axes else y
 
-    def _draw_yaw(self, rng: np.random.Generator, count: int) -> Turn:
-        columns = rng.integers(self.grid.width, size=count)
+    def _draw_columns(self, rng: np.random.Generator, count: int, width: int) -> Turn:
+        columns = rng.integers(width, size=count)
         return lambda maps, how: np.stack([np.roll(m, k, axis=1) for m, k in zip(maps, columns, strict=True)])
 
-    def _draw_so3(self, rng: np.random.Generator, count: int) -> Turn:
-        turns = random_rotation(rng, "so3", count)
+    def _draw_turns(self, rng: np.random.Generator, count: int) -> Turn:
+        turns = random_rotation(rng, self.kind, count)
 
         def turn(maps: np.ndarray, how: str) -> np.ndarray:
-            channels = maps if maps.ndim == 4 else maps[..., None]
+            channels = maps if maps.ndim == len(self.grid.shape) + 2 else maps[..., None]
             if maps.dtype.kind in "iub" or how == "nearest":
                 return rotate(channels, turns, self.grid, "nearest").reshape(maps.shape)
             there = np.isfinite(channels)
@@ -222,13 +241,13 @@ class Photometric:
         self.brightness, self.contrast, self.noise = brightness, contrast, noise
 
     def __call__(self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        check_array("x", x, "N, H, W, C")
+        check_array("x", x, "N, P, C" if np.ndim(x) < 4 else "..., C")
+        one = (len(x), *[1] * (x.ndim - 1))
         bright, contrast = (
-            rng.uniform(max(0.0, 1 - b), 1 + b, (len(x), 1, 1, 1)).astype(x.dtype)
-            for b in (self.brightness, self.contrast)
+            rng.uniform(max(0.0, 1 - b), 1 + b, one).astype(x.dtype) for b in (self.brightness, self.contrast)
         )
         x = np.clip(x * bright, 0, 1)
-        mean = x.mean(axis=(1, 2, 3), keepdims=True)
+        mean = x.mean(axis=tuple(range(1, x.ndim)), keepdims=True)
         x = mean + (x - mean) * contrast
         if self.noise > 0:
             x = x + rng.standard_normal(x.shape, x.dtype) * x.dtype.type(self.noise)

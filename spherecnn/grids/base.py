@@ -54,6 +54,11 @@ class Grid:
         return int(np.prod(self.shape))
 
     @property
+    def poolings(self) -> int:
+        """How often the resolution can be halved before too few sites are left to tell places apart."""
+        raise NotImplementedError
+
+    @property
     def pixel_side(self) -> float:
         """What the side of a pixel is taken for, radians: that of a square of the mean area."""
         return math.sqrt(4 * math.pi / self.sites)

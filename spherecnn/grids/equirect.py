@@ -130,6 +130,11 @@ class Equirect(Grid):
             raise InputError(f"{self!r} cannot be coarsened by {factor}; expected at least {factor} rows and columns.")
         return Equirect(self.height // factor, self.width // factor)
 
+    @property
+    def poolings(self) -> int:
+        """How often the resolution can be halved with two rows or more left."""
+        return max(0, self.height.bit_length() - 2)
+
     def pixel(self, lat: np.ndarray, lon: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Fractional (row, column) of directions: whole numbers are pixel centres; columns lie in [-0.5, W - 0.5)."""
         if self.pole_rows:

@@ -169,6 +169,11 @@ class Polyhedron(Grid):
         """Return the grid of the level above."""
         return Polyhedron(self.level + 1)
 
+    @property
+    def poolings(self) -> int:
+        """How often the resolution can be halved with the 80 faces of level 1 or more left."""
+        return max(0, self.level - 1)
+
     def nearest(self, xyz: np.ndarray) -> np.ndarray:
         """Index of the face that holds each direction: (P, 3) -> (P,)."""
         return holding_face(self, xyz)

@@ -38,6 +38,9 @@ class SpherePHDMethod(Method):
             )
         return Polyhedron(4 if level is None else level)
 
+    def widest(self, kernel_size: int) -> int:
+        return max(size for size in KERNELS if size <= kernel_size)
+
     def conv(
         self,
         in_channels: int,
@@ -54,7 +57,7 @@ class SpherePHDMethod(Method):
         if kernel_size not in KERNELS:
             raise InputError(
                 f"kernel_size is {kernel_size} for method {self.name!r}; expected 1 (the face) or 3 (the 10 faces "
-                "about it): choose one of them; for ResNet use stem='small'."
+                "about it): choose one of them."
             )
         if dilation != 1:
             raise InputError(

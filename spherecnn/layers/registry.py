@@ -44,6 +44,10 @@ class Method:
         """
         self._lacks("grid of its own")
 
+    def widest(self, kernel_size: int) -> int:
+        """The largest kernel that the method has up to this size, for networks that begin with a wide one."""
+        return kernel_size
+
     def conv(
         self,
         in_channels: int,

@@ -35,9 +35,10 @@ def choose_stem(stem: str | None, grid: Grid) -> str:
 class ResNetEncoder(Composite):
     """The convolutions of a ResNet: a stem and four stages of residual blocks.
 
-    The stem "imagenet" is a 7x7 convolution of stride 2 and a 3x3 pooling of stride 2; "small" is one 3x3
-    convolution. Stages 2 to 4 halve the resolution and double the channels. Once the resolution is down by
-    `output_stride`, further stages dilate instead (DeepLab), which keeps the resolution and the field of view.
+    The stem "imagenet" is a 7x7 convolution of stride 2, or the widest that the method has, and a 3x3 pooling of stride
+    2; "small" is one 3x3 convolution. Stages 2 to 4 halve the resolution and double the channels. Once the resolution
+    is down by `output_stride`, further stages dilate instead (DeepLab), which keeps the resolution and the field of
+    view.
 
     Attributes
     ----------
@@ -61,7 +62,7 @@ class ResNetEncoder(Composite):
         block, repeats = DEPTHS[depth]
         stride, dilation, channels = 1, 1, width
         if stem == "imagenet":
-            first = ConvNormAct(kind, in_channels, width, grid, kernel_size=7, stride=2, rng=rng)
+            first = ConvNormAct(kind, in_channels, width, grid, kernel_size=kind.widest(7), stride=2, rng=rng)
             pool, grid = kind.pool(first.grid_out, kernel_size=3)
             self.stem = Sequential(first, pool)
             stride = 4

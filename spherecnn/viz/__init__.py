@@ -3,7 +3,7 @@
 from spherecnn.viz.confusion import confusion
 from spherecnn.viz.cubemap import cubemap
 from spherecnn.viz.curves import curves, curves_png
-from spherecnn.viz.equirect import panel
+from spherecnn.viz.equirect import panel, panorama
 from spherecnn.viz.figure import save
 from spherecnn.viz.globe import globe, render_globe
 from spherecnn.viz.labels import colour_labels, error_map, label_map, overlay, palette, value_map
@@ -22,6 +22,7 @@ __all__ = [
     "overlay",
     "palette",
     "panel",
+    "panorama",
     "render_globe",
     "save",
     "value_map",

@@ -1,7 +1,8 @@
-"""Sample panoramas side by side."""
+"""Sample panoramas side by side, and values on any grid as a panorama."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +10,58 @@ from pathlib import Path
 import numpy as np
 
 from spherecnn.errors import InputError, check_at_least
+from spherecnn.grids import Equirect, Grid
+from spherecnn.grids.resample import resample
 from spherecnn.viz.figure import colours, save
 
 
+def panorama(values: np.ndarray, grid: Grid, method: str | None = None) -> np.ndarray:
+    """Return values on any grid as an equirectangular picture, for what draws such pictures.
+
+    Those on an Equirect stay as they are. Others are read at the pixels of an Equirect with twice as many rows as one
+    of as many pixels as sites, so that no site is lost. A pixel with a missing value (NaN) among those that it is
+    read from is missing.
+
+    Parameters
+    ----------
+    values : ndarray ``grid.shape`` or ``(*grid.shape, C)``
+    grid : Grid
+        One that has ``nearest`` and ``taps``.
+    method : {"nearest", "bilinear"}, optional
+        By default "nearest" for integers and "bilinear", between the sites around, for floats.
+
+    Returns
+    -------
+    ndarray (H, W) or (H, W, C)
+
+    Raises
+    ------
+    InputError
+        If the values are not on the grid.
+
+    Examples
+    --------
+    >>> from spherecnn.grids import Polyhedron
+    >>> grid = Polyhedron(1)
+    >>> panorama(grid.lat > 0, grid).shape
+    (16, 32)
+    """
+    values, axes = np.asarray(values), len(grid.shape)
+    if values.shape[:axes] != grid.shape or values.ndim > axes + 1:
+        raise InputError(
+            f"values have shape {values.shape}; expected ({', '.join(map(str, grid.shape))}), or channels as one more "
+            f"axis, for {grid!r}: give the grid of the values."
+        )
+    if isinstance(grid, Equirect):
+        return values
+    target = Equirect(2 * round(math.pi / grid.pixel_side))
+    channels = values.reshape(*grid.shape, -1)
+    drawn = resample(channels, grid, target, method or ("nearest" if values.dtype.kind in "iub" else "bilinear"))
+    return drawn.reshape(*target.shape, *values.shape[axes:])
+
+
 def panel(
-    images: np.ndarray,
+    images: np.ndarray | Sequence[np.ndarray],
     path: str | os.PathLike[str],
     titles: Sequence[str] | None = None,
     *,
@@ -25,7 +73,7 @@ def panel(
 
     Parameters
     ----------
-    images : ndarray (N, H, W, C) or (N, H, W)
+    images : ndarray (N, H, W, C) or (N, H, W), or a sequence of such without N
         RGB (C = 3) or grey (C = 1) in [0, 1], or fields that are coloured by `cmap`.
     path : path
         The picture to write.

@@ -60,7 +60,7 @@ def colour_labels(labels: np.ndarray, classes: int) -> np.ndarray:
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, classes: int, alpha: float = 0.5) -> np.ndarray:
-    """RGB float32 (H, W, 3) of a picture in [0, 1] with the colours of its classes over it.
+    """RGB float32 (H, W, 3) or (P, 3) of a picture in [0, 1] with the colours of its classes over it.
 
     Numbers that are no class leave the picture as it is.
 
@@ -70,11 +70,11 @@ def overlay(image: np.ndarray, labels: np.ndarray, classes: int, alpha: float = 
     array([0.45, 0.31, 0.  ], dtype=float32)
     """
     labels = _classes(labels)
-    rgb = colours(image)
-    if rgb.shape[:2] != labels.shape:
+    if image.shape[: labels.ndim] != labels.shape:
         raise InputError(
             f"the picture has shape {image.shape} and the labels {labels.shape}; expected equal rows and columns."
         )
+    rgb = colours(image.reshape(1, -1, *image.shape[labels.ndim :])).reshape(*labels.shape, 3)
     share = np.where((labels >= 0) & (labels < classes), np.float32(alpha), np.float32(0))[..., None]
     return rgb * (1 - share) + colour_labels(labels, classes) * share
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -98,8 +97,8 @@ class TaskCommands:
             "classes" if name in ("classifier", "resnet", "spherenet") else "out_channels": self.outputs(data)
         }
         if name in ("unet", "encoder_decoder"):
-            # No pooling to a single row: four stages, fewer on a small grid.
-            settings["depth"] = max(1, min(4, int(math.log2(grid.height)) - 1))
+            # Four stages, fewer on a small grid.
+            settings["depth"] = max(1, min(4, grid.poolings))
         if name == "unet":
             settings["up"] = config["up"]
         channels = int(data.batch(np.array([0]))[0].shape[-1])

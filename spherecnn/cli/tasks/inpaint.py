@@ -68,7 +68,8 @@ class Inpaint(DenseCommands):
         few = Subset(data, np.arange(min(EXAMPLES, len(data))))
         shown: list[np.ndarray] = []
         for i, x, y in each_output(model, task, few, EXAMPLES):
-            shown += [x[..., :-1], y, data.batch(np.array([i]))[1][0, ..., :-1]]
+            pictures = x[..., :-1], y, data.batch(np.array([i]))[1][0, ..., :-1]
+            shown += [sc.viz.panorama(picture, data.grid) for picture in pictures]
         titles = ["with holes", "filled", "true"] * (len(shown) // 3)
         sc.viz.panel(np.stack(shown), out / "examples.png", titles, columns=3)
         return ["examples.png"]
@@ -84,7 +85,8 @@ class Inpaint(DenseCommands):
     ) -> None:
         for name, picture in (("holes", x[..., :-1]), ("filled", y)):
             buffer = io.BytesIO()
-            Image.fromarray((picture * 255).round().astype(np.uint8)).save(buffer, "PNG")
+            pixels = (sc.viz.panorama(picture, model.grid) * 255).round().astype(np.uint8)
+            Image.fromarray(pixels).save(buffer, "PNG")
             write_atomic(o.beside(stem, f"-{name}.png"), buffer.getvalue())
         sc.viz.globe(y, model.grid, o.beside(stem, "-globe.png"), title=stem.name)
 

@@ -74,12 +74,15 @@ class Regress(DenseCommands):
         few = Subset(data, np.arange(min(EXAMPLES, len(data))))
         for i, _, y in each_output(model, task, few, EXAMPLES):
             stem, true = data.files[i].stem, data.batch(np.array([i]))[1][0]
+            shown = sc.viz.panorama(y, data.grid)
+            # between sites an error is not what it is at them
+            found, right = (sc.viz.panorama(values, data.grid, "nearest") for values in (y, true))
             for k, end in enumerate(ends(y)):
                 limits = common_limits(y[..., k], true[..., k])
                 sc.viz.value_map(
-                    y[..., k], out / f"{stem}-predicted{end}.png", limits=limits, title=f"{stem}{end}, predicted"
+                    shown[..., k], out / f"{stem}-predicted{end}.png", limits=limits, title=f"{stem}{end}, predicted"
                 )
-                sc.viz.error_map(y[..., k], true[..., k], out / f"{stem}-error{end}.png")
+                sc.viz.error_map(found[..., k], right[..., k], out / f"{stem}-error{end}.png")
                 written += [f"{stem}-predicted{end}.png", f"{stem}-error{end}.png"]
         return written
 
@@ -89,10 +92,12 @@ class Regress(DenseCommands):
         buffer = io.BytesIO()
         np.save(buffer, y if y.shape[-1] > 1 else y[..., 0], allow_pickle=False)
         write_atomic(o.beside(stem, ".npy"), buffer.getvalue())
+        shown = sc.viz.panorama(y, model.grid)
         for k, end in enumerate(ends(y)):
             if options["png16"]:
-                write_atomic(o.beside(stem, f"-values{end}.png"), png16(y[..., k] / config.get("label_scale", 1.0)))
-            sc.viz.value_map(y[..., k], o.beside(stem, f"-map{end}.png"), title=f"{stem.name}{end}")
+                stored = shown[..., k] / config.get("label_scale", 1.0)
+                write_atomic(o.beside(stem, f"-values{end}.png"), png16(stored))
+            sc.viz.value_map(shown[..., k], o.beside(stem, f"-map{end}.png"), title=f"{stem.name}{end}")
             sc.viz.globe(y[..., k], model.grid, o.beside(stem, f"-globe{end}.png"), title=f"{stem.name}{end}")
 
     def said(self, config: dict[str, Any], **options: Any) -> str:

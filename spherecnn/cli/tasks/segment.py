@@ -86,6 +86,7 @@ class Segment(DenseCommands):
         few = Subset(data, np.arange(min(EXAMPLES, len(data))))
         for i, x, y in each_output(model, task, few, EXAMPLES):
             stem, true = data.files[i].stem, data.batch(np.array([i]))[1][0]
+            x, y, true = (sc.viz.panorama(values, data.grid) for values in (x, y, true))
             sc.viz.label_map(y, names, out / f"{stem}-predicted.png", image=x, title=f"{stem}, predicted")
             sc.viz.error_map(y, true, out / f"{stem}-error.png", classes=len(names))
             written += [f"{stem}-predicted.png", f"{stem}-error.png"]
@@ -95,10 +96,11 @@ class Segment(DenseCommands):
         self, x: np.ndarray, y: np.ndarray, stem: Path, model: Any, config: dict[str, Any], **options: Any
     ) -> None:
         names = list(config["classes"])
-        write_atomic(o.beside(stem, "-labels.png"), label_png(y, len(names)))
-        sc.viz.label_map(y, names, o.beside(stem, "-overlay.png"), image=x, title=stem.name)
         shown = sc.viz.overlay(x, y, len(names))
         sc.viz.globe(shown, model.grid, o.beside(stem, "-globe.png"), title=stem.name)
+        x, y = (sc.viz.panorama(values, model.grid) for values in (x, y))
+        write_atomic(o.beside(stem, "-labels.png"), label_png(y, len(names)))
+        sc.viz.label_map(y, names, o.beside(stem, "-overlay.png"), image=x, title=stem.name)
 
     def said(self, config: dict[str, Any], **options: Any) -> str:
         return (
