@@ -78,6 +78,6 @@ def _load(file: io.BufferedReader, path: Path) -> dict[str, np.ndarray]:
         if "pickle" in why:
             why = "it is no such file, or holds Python objects"
         raise InputError(
-            f"{path} cannot be read as faces ({why}); expected plain arrays named values, kind and level: make it again "
-            "with `spherecnn convert --to spherephd`."
+            f"{path} cannot be read as faces ({why}); expected plain arrays named values, kind and level: make it "
+            "again with `spherecnn convert --to spherephd`."
         ) from error
