@@ -359,10 +359,11 @@ def test_a_globe_of_a_file(tmp_path):
     ("name", "content", "says"),
     [
         ("cut.npz", "cut", "cannot be read as faces"),
-        ("text.npz", b"hello", "cannot be read as faces"),
+        ("text.npz", b"hello", "it is no such file, or holds Python objects"),
         ("empty.npy", b"", "cannot be read as faces"),
+        ("head.npy", b"\x93NUMPY\x01\x00\x0a\x00{'descr':\n(", "cannot be read as faces"),
         ("other.npz", {"x": np.ones(3)}, "expected plain arrays named values, kind and level"),
-        ("object.npz", {"values": np.array([{}, 1], object), "kind": "a", "level": 1}, "cannot be read as faces"),
+        ("object.npz", {"values": np.array([{}, 1], object), "kind": "a", "level": 1}, "holds Python objects"),
         ("few.npz", {"values": np.ones((79, 3), np.uint8), "kind": "polyhedron", "level": 1}, "(79, 3) and uint8"),
         ("float.npz", {"values": np.ones((80, 3)), "kind": "polyhedron", "level": 1}, "float64"),
         ("wide.npz", {"values": np.ones((80, 7), np.uint8), "kind": "polyhedron", "level": 1}, "C from 1 to 4"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import tokenize
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,7 +18,11 @@ from spherecnn.grids import Polyhedron
 from spherecnn.grids.polyhedron import MOST_LEVELS
 
 SUFFIXES = (".npz", ".npy")
-_DAMAGE = (ValueError, KeyError, EOFError, OSError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+# What numpy and zipfile raise on damaged files.
+_DAMAGE = (
+    *(ValueError, KeyError, EOFError, OSError, RuntimeError, MemoryError, SyntaxError),
+    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
 
 
 def check_suffix(path: Path) -> None:
@@ -61,12 +67,17 @@ def read_faces(path: Path) -> tuple[np.ndarray, Polyhedron]:
 def _load(file: io.BufferedReader, path: Path) -> dict[str, np.ndarray]:
     """The arrays of a file; a single one is "values"."""
     try:
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"values": loaded}
-        return {name: loaded[name] for name in ("values", "kind", "level")}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd headers
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return {"values": loaded}
+            return {name: loaded[name] for name in ("values", "kind", "level")}
     except _DAMAGE as error:
+        why = str(error).split("\n")[0].split(". ")[0].rstrip(".") or "it ends early"
+        if "pickle" in why:
+            why = "it is no such file, or holds Python objects"
         raise InputError(
-            f"{path} cannot be read as faces ({str(error).splitlines()[0].rstrip('.') if str(error) else 'it ends'}); "
-            "expected plain arrays named values, kind and level: make it again with `spherecnn convert --to spherephd`."
+            f"{path} cannot be read as faces ({why}); expected plain arrays named values, kind and level: make it "
+            "again with `spherecnn convert --to spherephd`."
         ) from error
