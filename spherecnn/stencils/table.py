@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from spherecnn.stencils.base import Segment, Stencil
+from spherecnn.stencils.base import TASK_SITES, Segment, Stencil
 
 
 def table(sources: np.ndarray, shape_in: tuple[int, ...], shape_out: tuple[int, ...] | None = None) -> Stencil:
@@ -29,7 +29,7 @@ def table(sources: np.ndarray, shape_in: tuple[int, ...], shape_out: tuple[int, 
     >>> stencil = table(np.array([[0, 0], [1, 0], [1, 1]]), (3,))
     >>> stencil = table(np.array([[0, 0], [1, 0], [1, 1]]), (3,))
     >>> [(out.tolist(), tap, source.tolist()) for out, tap, source in stencil.transposed.slots()]
-    [([2], 0, [-1]), ([1], 0, [1]), ([1], 0, [2]), ([1], 1, [2]), ([0], 0, [0]), ([0], 1, [0]), ([0], 1, [1])]
+    [([0], 0, [0]), ([0], 1, [0]), ([0], 1, [1]), ([1], 0, [1]), ([1], 0, [2]), ([1], 1, [2]), ([2], 0, [-1])]
     """
     sites, taps = sources.shape
     columns = [*sources.T, np.arange(sites)]
@@ -54,7 +54,10 @@ def _adjoint(sources: np.ndarray, shape_in: tuple[int, ...], shape_out: tuple[in
     for first, end in itertools.pairwise([*begin.tolist(), sites]):
         slots = max(1, int((kinds[first] >= 0).sum()))  # a site that no tap reads has one slot that reads zero
         its = np.maximum(kinds[first, :slots], 0)
-        segments.append(Segment(end - first, 0, most, its, np.zeros(slots), np.arange(slots), start=first))
+        for start in range(first, end, TASK_SITES):
+            size = min(TASK_SITES, end - start)
+            segments.append(Segment(size, 0, most, its, np.zeros(slots), np.arange(slots), start=start))
+    segments.sort(key=lambda s: order[s.start])  # what different classes read then lies in the caches
     columns = [*readers[order].T, order]
     return Stencil(shape_out, shape_in, taps, columns, segments, lambda: table(sources, shape_in, shape_out))
 
