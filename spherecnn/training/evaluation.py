@@ -94,12 +94,14 @@ def predict(model: Layer, x: Array, batch_size: int = 32, *, task: str | Task | 
     if isinstance(task, str):
         check_choice("task", task, tuple(TASKS))
         kind: Any = TASKS[task]
-        task = kind()
+        means: Task | None = kind()
+    else:
+        means = task
     parts = []
     for i in batches(len(x), batch_size):
         given = as_input(model, x[i])
         y = model(given)
-        parts.append(y if task is None else task.outputs(y, given))
+        parts.append(y if means is None else means.outputs(y, given))
     return np.concatenate(parts)
 
 
