@@ -93,7 +93,8 @@ def predict(model: Layer, x: Array, batch_size: int = 32, *, task: str | Task | 
         raise InputError("x holds no samples; expected at least one: pass an array (N, ..., C).")
     if isinstance(task, str):
         check_choice("task", task, tuple(TASKS))
-        task = TASKS[task]()
+        named: Any = TASKS[task]
+        return predict(model, x, batch_size, task=named())
     parts = []
     for i in batches(len(x), batch_size):
         given = as_input(model, x[i])
