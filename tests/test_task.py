@@ -345,6 +345,7 @@ def test_predict_gives_what_the_outputs_mean():
     x = dense_data("segment").x
     net = Net(2, 2)
     np.testing.assert_array_equal(predict(net, x, 5, task=Segment()), net(x).argmax(-1))
+    np.testing.assert_array_equal(predict(net, x, 5, task="segment"), net(x).argmax(-1))
     regress = Regress(mean=3.0, std=2.0)
     np.testing.assert_allclose(predict(net, x, 5, task=regress), net(x) * 2 + 3, rtol=1e-6)
     net, data = Net(3, 2), dense_data("inpaint")

@@ -93,15 +93,13 @@ def predict(model: Layer, x: Array, batch_size: int = 32, *, task: str | Task | 
         raise InputError("x holds no samples; expected at least one: pass an array (N, ..., C).")
     if isinstance(task, str):
         check_choice("task", task, tuple(TASKS))
-        kind: Any = TASKS[task]
-        means: Task | None = kind()
-    else:
-        means = task
+        named: Any = TASKS[task]
+        return predict(model, x, batch_size, task=named())
     parts = []
     for i in batches(len(x), batch_size):
         given = as_input(model, x[i])
         y = model(given)
-        parts.append(y if means is None else means.outputs(y, given))
+        parts.append(y if task is None else task.outputs(y, given))
     return np.concatenate(parts)
 
 
