@@ -27,7 +27,7 @@ import spherecnn as sc
 from spherecnn.datasets.folder import fit_to_grid
 from spherecnn.files import make_folder, write_atomic
 from spherecnn.layers.base import Layer
-from spherecnn.layers.registry import METHODS
+from spherecnn.layers.registry import methods_on
 from spherecnn.training.metrics import iou_of
 
 Array = np.ndarray
@@ -295,7 +295,7 @@ Examples:
 @click.option(
     "--method",
     "methods",
-    type=click.Choice(list(METHODS)),
+    type=click.Choice(methods_on(sc.grids.Equirect)),
     default=("planar", "circular", "coord", "sphere"),
     multiple=True,
     show_default=True,

@@ -24,7 +24,7 @@ import numpy as np
 import spherecnn as sc
 from spherecnn.cli.options import FOLDER, seed_option, threads_option
 from spherecnn.files import make_folder, write_atomic
-from spherecnn.layers.registry import METHODS
+from spherecnn.layers.registry import methods_on
 
 # Error of the paper on Omni-MNIST, percent, kernels of 5 and 100 epochs.
 PUBLISHED = {"tangent": 5.59, "planar": 9.61}
@@ -70,7 +70,7 @@ Examples:
 @click.option(
     "--method",
     "methods",
-    type=click.Choice(list(METHODS)),
+    type=click.Choice(methods_on(sc.grids.Equirect)),
     default=("planar", "circular", "tangent"),
     multiple=True,
     show_default=True,

@@ -129,6 +129,18 @@ def method(name: str) -> Method:
     return METHODS[name]
 
 
+def methods_on(kind: type[Grid]) -> list[str]:
+    """Names of the methods that work on grids of this kind.
+
+    Examples
+    --------
+    >>> import spherecnn as sc
+    >>> methods_on(sc.grids.Polyhedron)
+    ['spherephd', 'spherephd_north']
+    """
+    return [name for name, method in METHODS.items() if isinstance(method.grid(), kind)]
+
+
 def generator(rng: np.random.Generator | int | None) -> np.random.Generator:
     """Return a random generator for a seed, a generator, or None for a fresh one."""
     return rng if isinstance(rng, np.random.Generator) else np.random.default_rng(rng)
