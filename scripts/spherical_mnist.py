@@ -37,6 +37,9 @@ RESULTS = (
     *("method", "train", "sites", "width", "parameters", "digits", "lr", "epochs", "seed", "batch", "fov"),
     *("train accuracy %", "upright accuracy %", "rotated accuracy %", "seconds an epoch"),
 )
+SHORT = ("accuracy in training %", "upright %", "rotated %", "seconds an epoch")
+# Planar methods first, as they were made.
+ORDER = sorted(METHODS, key=lambda name: isinstance(METHODS[name], SpherePHDMethod))
 
 
 @dataclass(frozen=True)
@@ -187,31 +190,26 @@ def report(out: Path) -> str:
 
 
 def markdown(rows: list[dict[str, str]]) -> str:
-    """The table, a line for each network and what it was trained on; the range over the seeds where there are several."""
-    header = [
-        "trained on",
-        "method",
-        "sites",
-        "width",
-        "parameters",
-        "digits",
-        "epochs",
-        "seeds",
-        "accuracy in training %",
-    ]
-    header += ["upright %", "rotated %", "seconds an epoch"]
-    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    """The table, a line for each network and what it was trained on; the range over the seeds, if there are several."""
+    header = ("trained on", "method", "sites", "width", "parameters", "digits", "epochs", "seeds", *SHORT)
     same = ("train", "method", "sites", "width", "parameters", "digits", "lr", "epochs")
-    rank = {method: i for i, method in enumerate(METHODS)}
     keys = dict.fromkeys(tuple(row[name] for name in same) for row in rows)
-    for key in sorted(keys, key=lambda key: (key[0] != "none", rank.get(key[1], len(rank)))):
+    lines = []
+    for key in sorted(keys, key=lambda key: (list(PLACES).index(key[0]), ORDER.index(key[1]))):
         found = [row for row in rows if tuple(row[name] for name in same) == key]
         train, method, sites, width, parameters, digits, _, epochs = key
         spans = [span([float(row[name]) for row in found], 2) for name in RESULTS[-4:-1]]
         seconds = span([float(row[RESULTS[-1]]) for row in found], 0)
         cells = [PLACES[train], method, f"{int(sites):,}", width, f"{int(parameters):,}", f"{int(digits):,}", epochs]
-        lines.append(f"| {' | '.join([*cells, str(len(found)), *spans, seconds])} |")
-    return "\n".join(lines) + "\n"
+        lines.append((*cells, len(found), *spans, seconds))
+    return markdown_table(header, lines)
+
+
+def markdown_table(header: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
+    """A table in Markdown."""
+    header = list(header)
+    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    return "\n".join([*lines, *(f"| {' | '.join(map(str, row))} |" for row in rows)]) + "\n"
 
 
 def span(numbers: list[float], digits: int) -> str:

@@ -22,9 +22,11 @@ def figure(rows: list[dict[str, str]]) -> Figure:
     rows : list of dict
         Rows of results.csv.
     """
-    drawing = Figure(figsize=(10, 3.8), layout="constrained")
+    titles = {train: title for train, title in TITLES.items() if any(row["train"] == train for row in rows)}
+    drawing = Figure(figsize=(5 * len(titles), 3.8), layout="constrained")
     methods = sorted(dict.fromkeys(row["method"] for row in rows), key=lambda m: ([*COLOURS, m].index(m), m))
-    for axes, (train, title) in zip(drawing.subplots(1, 2, sharey=True), TITLES.items(), strict=True):
+    panels = drawing.subplots(1, len(titles), sharey=True, squeeze=False)[0]
+    for axes, (train, title) in zip(panels, titles.items(), strict=True):
         for group, kind in enumerate(("upright", "rotated")):
             for i, method in enumerate(methods):
                 own = [row for row in rows if (row["method"], row["train"]) == (method, train)]
@@ -42,6 +44,6 @@ def figure(rows: list[dict[str, str]]) -> Figure:
         axes.set(title=title, xticks=[0, 1], ylim=(0, 105))
         axes.set_xticklabels(["upright test digits", "rotated test digits"])
         axes.spines[["top", "right"]].set_visible(False)
-    drawing.axes[0].set_ylabel("accuracy, %")
-    drawing.axes[0].legend(fontsize=8, frameon=False, loc="upper right")
+    panels[0].set_ylabel("accuracy, %")
+    panels[0].legend(fontsize=8, frameon=False, loc="upper right")
     return drawing
