@@ -35,9 +35,9 @@ PLACES = {"none": "upright", "so3": "rotated"}
 QUICK = {"digits": 2000, "epochs": 2}
 RESULTS = (
     *("method", "train", "sites", "width", "parameters", "digits", "lr", "epochs", "seed", "batch", "fov"),
-    *("train accuracy %", "upright accuracy %", "rotated accuracy %", "seconds an epoch"),
+    *("train accuracy %", "upright accuracy %", "rotated accuracy %"),
 )
-SHORT = ("accuracy in training %", "upright %", "rotated %", "seconds an epoch")
+SHORT = ("accuracy in training %", "upright %", "rotated %")
 # Planar methods first, as they were made.
 ORDER = sorted(METHODS, key=lambda name: isinstance(METHODS[name], SpherePHDMethod))
 
@@ -172,7 +172,7 @@ def execute(run: Run, train: Any, source: Path, folder: Path) -> str:
     for place in PLACES:
         test = sc.datasets.mnist(source, train.grid, split="test", rotate=place, fov_deg=run.fov, seed=TEST_SEED)
         scores.append(100 * sc.training.evaluate(net, test, batch_size=run.batch, progress=True)["accuracy"])
-    row = (*asdict(run).values(), *(round(s, 2) for s in scores), round(float(np.mean(history["seconds"])), 1))
+    row = (*asdict(run).values(), *(round(s, 2) for s in scores))
     write_atomic(folder / "tested.csv", table_csv([RESULTS, row]))
     return f"{scores[1]:.2f} % of upright and {scores[2]:.2f} % of rotated digits"
 
@@ -182,7 +182,9 @@ def report(out: Path) -> str:
     from spherical_mnist_figure import figure  # beside this file
 
     rows = [row for path in sorted(out.glob("*/tested.csv")) for row in read(path)]
-    write_atomic(out / "results.csv", table_csv([RESULTS, *(row.values() for row in rows)], "# " + command_line()))
+    write_atomic(
+        out / "results.csv", table_csv([RESULTS, *([row[n] for n in RESULTS] for row in rows)], "# " + command_line())
+    )
     text = markdown(rows)
     write_atomic(out / "results.md", text.encode())
     sc.viz.save(figure(rows), out / "spherical_mnist.png", dpi=100)
@@ -198,10 +200,9 @@ def markdown(rows: list[dict[str, str]]) -> str:
     for key in sorted(keys, key=lambda key: (list(PLACES).index(key[0]), ORDER.index(key[1]))):
         found = [row for row in rows if tuple(row[name] for name in same) == key]
         train, method, sites, width, parameters, digits, _, epochs = key
-        spans = [span([float(row[name]) for row in found], 2) for name in RESULTS[-4:-1]]
-        seconds = span([float(row[RESULTS[-1]]) for row in found], 0)
+        spans = [span([float(row[name]) for row in found], 2) for name in RESULTS[-3:]]
         cells = [PLACES[train], method, f"{int(sites):,}", width, f"{int(parameters):,}", f"{int(digits):,}", epochs]
-        lines.append((*cells, len(found), *spans, seconds))
+        lines.append((*cells, len(found), *spans))
     return markdown_table(header, lines)
 
 
