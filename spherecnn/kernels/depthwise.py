@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from spherecnn.kernels import vector
+from spherecnn.kernels import register_tiles, vector
 from spherecnn.kernels.gather_gemm import sum_single
 from spherecnn.kernels.jit import kernel
 from spherecnn.kernels.memory import empty
@@ -19,9 +19,9 @@ from spherecnn.kernels.tasks import spell_task, task_room
 from spherecnn.kernels.vector import Rows, Source, Weights
 
 VECTORS, TILE_SITES = vector.DEPTHWISE
-tile_full, tile_pair, tile_single = (vector.depthwise_tile(vectors, TILE_SITES) for vectors in (VECTORS, 2, 1))
-tile_stream = vector.depthwise_tile(VECTORS, TILE_SITES, stream=True)
-outer_nine, outer_three, outer_one = (vector.depthwise_outer_tile(n) for n in (9, 3, 1))
+tile_full, tile_pair, tile_single = (register_tiles.depthwise_tile(vectors, TILE_SITES) for vectors in (VECTORS, 2, 1))
+tile_stream = register_tiles.depthwise_tile(VECTORS, TILE_SITES, stream=True)
+outer_nine, outer_three, outer_one = (register_tiles.depthwise_outer_tile(n) for n in (9, 3, 1))
 VECTOR_BYTES = vector.HOST.bytes
 PARTS = 16
 # Outputs larger than this leave the caches anyway; written past them, they are not read first.

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import prange
 
-from spherecnn.kernels import vector
+from spherecnn.kernels import register_tiles, vector
 from spherecnn.kernels.expand import (
     FEW_CHANNELS,
     NARROW,
@@ -23,16 +23,17 @@ from spherecnn.kernels.expand import (
 from spherecnn.kernels.jit import kernel
 from spherecnn.kernels.memory import empty, zeros
 from spherecnn.kernels.op import op
+from spherecnn.kernels.register_tiles import touch
 from spherecnn.kernels.tasks import spell_task, task_room
-from spherecnn.kernels.vector import Rows, Source, Weights, touch
+from spherecnn.kernels.vector import Rows, Source, Weights
 
 mix_wide, mix_pair, mix_single = (
-    vector.mix_tile(*vector.WIDE),
-    vector.mix_tile(*vector.PAIR),
-    vector.mix_tile(*vector.SINGLE),
+    register_tiles.mix_tile(*vector.WIDE),
+    register_tiles.mix_tile(*vector.PAIR),
+    register_tiles.mix_tile(*vector.SINGLE),
 )
-outer_full, outer_single = vector.outer_tile(*vector.OUTER), vector.outer_tile(1, vector.OUTER[1])
-sum_full, sum_single = vector.outer_tile(vector.OUTER[0], 1), vector.outer_tile(1, 1)
+outer_full, outer_single = register_tiles.outer_tile(*vector.OUTER), register_tiles.outer_tile(1, vector.OUTER[1])
+sum_full, sum_single = register_tiles.outer_tile(vector.OUTER[0], 1), register_tiles.outer_tile(1, 1)
 WIDE_VECTORS, WIDE_SITES = vector.WIDE
 PAIR_VECTORS, PAIR_SITES = vector.PAIR
 SINGLE_SITES = vector.SINGLE[1]

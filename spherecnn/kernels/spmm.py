@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import prange
 
-from spherecnn.kernels import vector
+from spherecnn.kernels import register_tiles, vector
 from spherecnn.kernels.jit import kernel
 from spherecnn.kernels.memory import empty
 from spherecnn.kernels.op import op
 
-tile_four, tile_two, tile_one = (vector.weighted_tile(vectors) for vectors in (4, 2, 1))
-stream_four, stream_two, stream_one = (vector.weighted_tile(vectors, stream=True) for vectors in (4, 2, 1))
+tile_four, tile_two, tile_one = (register_tiles.weighted_tile(vectors) for vectors in (4, 2, 1))
+stream_four, stream_two, stream_one = (register_tiles.weighted_tile(vectors, stream=True) for vectors in (4, 2, 1))
 VECTOR_BYTES = vector.HOST.bytes
 # Outputs larger than this leave the caches anyway; written past them, they are not read first.
 STREAM_BYTES = 1 << 24
@@ -86,7 +86,7 @@ def spmm_rows(entries, x, y):
 
 @kernel(inline=True)
 def weighted(entries, p0, n, x, x0, width, y, y0, streams):
-    """Rows p0 .. p0 + n of a matrix times rows of `width` elements; see `vector.weighted_tile`."""
+    """Rows p0 .. p0 + n of a matrix times rows of `width` elements; see `register_tiles.weighted_tile`."""
     lanes = VECTOR_BYTES // y.itemsize
     if width < lanes:
         few_channels(entries, p0, n, x, x0, width, y, y0)
