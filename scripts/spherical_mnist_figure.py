@@ -39,7 +39,7 @@ def figure(rows: list[dict[str, str]]) -> Figure:
                 axes.bar(place, np.mean(scores), 0.74 / len(methods), color=colour, label=label)
                 if len(scores) > 1:
                     axes.plot([place] * len(scores), scores, "k.", ms=3)
-                axes.annotate(f"{np.mean(scores):.1f}", (place, np.mean(scores)), ha="center", va="bottom", fontsize=7)
+                axes.annotate(f"{np.mean(scores):.1f}", (place, max(scores) + 1), ha="center", va="bottom", fontsize=7)
         axes.axhline(10, color="0.5", lw=0.8, ls=":")
         axes.set(title=title, xticks=[0, 1], ylim=(0, 105))
         axes.set_xticklabels(["upright test digits", "rotated test digits"])
