@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -156,9 +157,7 @@ def _flat(rgb: np.ndarray, grid: Grid, lat: float, lon: float, size: int, edges:
     """Colours of the sites in view, averaged over parts of each pixel that are no larger than a site."""
     parts = int(np.clip(math.ceil(2 / (size * grid.pixel_side)), 3, 8))
     fine = parts * size
-    xyz = _seen(lat, lon, fine)[0]
-    # in bands, so that the tables of a large view are never held whole
-    site = np.concatenate([grid.nearest(band) for band in np.array_split(xyz, max(1, len(xyz) >> 19))])
+    site = _sites_seen(grid, lat, lon, fine)
     colour = rgb[site].reshape(fine, fine, 3)
     if edges:
         site = site.reshape(fine, fine)
@@ -168,6 +167,14 @@ def _flat(rgb: np.ndarray, grid: Grid, lat: float, lon: float, size: int, edges:
             line |= np.insert(step, 0, False, axis) | np.insert(step, fine - 1, False, axis)
         colour[line] *= _EDGE
     return colour.reshape(size, parts, size, parts, 3).mean(axis=(1, 3))
+
+
+@lru_cache(maxsize=len(VIEWS))
+def _sites_seen(grid: Grid, lat: float, lon: float, size: int) -> np.ndarray:
+    """Site in each pixel of a view; kept, since pictures of one grid are drawn one after the other."""
+    xyz = _seen(lat, lon, size)[0]
+    # in bands, so that the tables of a large view are never held whole
+    return np.concatenate([grid.nearest(band) for band in np.array_split(xyz, max(1, len(xyz) >> 19))])
 
 
 def _frame(lat: float, lon: float) -> np.ndarray:
