@@ -165,7 +165,7 @@ def depthwise_outer_tasks(x, dy, part, tables):
             source = Source(xs, sample * sites_in * channels, flat, step, tables.tap, first, slots, channels, zero)
             flow = Rows(gs, sample * dy.shape[1] * channels, target)
             for c in range(0, whole, lanes):
-                sum_single(ones, 0, 0, flow, c, n, sums, bias_at + c, channels)
+                sum_single(ones, 0, 0, flow, c, n, sums, bias_at + c, channels, 0)
                 u = 0
                 while u < slots:
                     if slots - u >= 9:

@@ -168,7 +168,11 @@ def expand(source, shares, p0, n, lead, taps, depth, row, spare, limit):
     in_order = source.slots == taps
     for u in range(source.slots):
         in_order = in_order and source.tap[source.first + u] == lead + u
-    if in_order and channels <= FEW_CHANNELS:
+    if in_order and channels > FEW_CHANNELS:
+        ones = Shares(np.ones(taps, row.dtype), np.arange(taps + 1).astype(np.int32), shares.matrix)
+        blend_taps(source, ones, p0, n, taps, depth, row, 0, spare, limit)
+        return
+    if in_order:
         if channels <= 4:
             copy_taps_4(source, p0, n, spare, limit, row, depth)
         else:

@@ -27,13 +27,11 @@ from spherecnn.kernels.register_tiles import touch
 from spherecnn.kernels.tasks import spell_task, task_room
 from spherecnn.kernels.vector import Rows, Source, Weights
 
-mix_wide, mix_pair, mix_single = (
-    register_tiles.mix_tile(*vector.WIDE),
-    register_tiles.mix_tile(*vector.PAIR),
-    register_tiles.mix_tile(*vector.SINGLE),
-)
-outer_full, outer_single = register_tiles.outer_tile(*vector.OUTER), register_tiles.outer_tile(1, vector.OUTER[1])
-sum_full, sum_single = register_tiles.outer_tile(vector.OUTER[0], 1), register_tiles.outer_tile(1, 1)
+mix_wide, mix_pair, mix_single = (register_tiles.mix_tile(*size) for size in (vector.WIDE, vector.PAIR, vector.SINGLE))
+mix_part = register_tiles.mix_tile(*vector.SINGLE, partial=True)
+outer_full, sum_full = (register_tiles.outer_tile(vector.OUTER[0], n) for n in (vector.OUTER[1], 1))
+outer_single, sum_single = (register_tiles.outer_tile(1, n) for n in (vector.OUTER[1], 1))
+outer_part, sum_part = (register_tiles.outer_tile(1, n, partial=True) for n in (vector.OUTER[1], 1))
 WIDE_VECTORS, WIDE_SITES = vector.WIDE
 PAIR_VECTORS, PAIR_SITES = vector.PAIR
 SINGLE_SITES = vector.SINGLE[1]
@@ -238,7 +236,7 @@ def block_size(left, lanes):
 
 
 @kernel(inline=True)
-def mix(source, weights, depth, lead, sink, p0, n, makes, tail, latest):
+def mix(source, weights, depth, lead, sink, p0, n, makes, latest):
     """Run the tiles over n sites and `makes` output channels.
 
     `depth` is the length of a full reduction, over all taps, and `lead` where in it the source begins. With `latest`,
@@ -247,23 +245,24 @@ def mix(source, weights, depth, lead, sink, p0, n, makes, tail, latest):
     lanes = VECTOR_BYTES // source.array.itemsize
     k = 0
     while k < makes:
-        block = block_size(makes - k, lanes)
+        block, left = block_size(makes - k, lanes), makes - k
         at = k * depth + lead * block
-        if makes - k < lanes:
-            mix_tail(source, weights, at, k, sink, p0, n, makes - k, tail)
+        if left < lanes:
+            for p in range(0, n, SINGLE_SITES):
+                mix_part(source, p, weights, at, k, sink, p0 + p, left)
         elif block == WIDE_VECTORS * lanes:
             for p in range(0, n, WIDE_SITES):
                 if k == 0 and len(latest):
                     touch(source.array, source.start, latest, p + AHEAD, WIDE_SITES, source.channels)
-                mix_wide(source, p, weights, at, k, sink, p0 + p)
+                mix_wide(source, p, weights, at, k, sink, p0 + p, left)
         elif block == PAIR_VECTORS * lanes:
             for p in range(0, n, PAIR_SITES):
                 if k == 0 and len(latest):
                     touch(source.array, source.start, latest, p + AHEAD, PAIR_SITES, source.channels)
-                mix_pair(source, p, weights, at, k, sink, p0 + p)
+                mix_pair(source, p, weights, at, k, sink, p0 + p, left)
         else:
             for p in range(0, n, SINGLE_SITES):
-                mix_single(source, p, weights, at, k, sink, p0 + p)
+                mix_single(source, p, weights, at, k, sink, p0 + p, left)
         k += block
 
 
@@ -279,28 +278,13 @@ def last_sources(offset, n, slots):
     return latest
 
 
-@kernel(inline=True)
-def mix_tail(source, weights, at, k, sink, p0, n, left, tail):
-    """The last output channels, fewer than a vector: a tile beside the sink, of which `left` columns are copied."""
-    lanes = VECTOR_BYTES // source.array.itemsize
-    shifted = Weights(weights.array, weights.start + at, weights.bias, weights.bias_start + k)
-    for p in range(0, n, SINGLE_SITES):
-        mix_single(source, p, shifted, 0, 0, tail, 0)
-        for q in range(min(SINGLE_SITES, n - p)):
-            to = sink.start + sink.offset[p0 + p + q] + k
-            out = sink.array[to : to + left]
-            values = tail.array[q * lanes : q * lanes + left]
-            for i in range(left):
-                out[i] = values[i]
-
-
 @kernel()
 def mix_tasks(x, packed, bias, y, groups, taps, padded, tables):
     samples, sites_in, channels = x.shape
     reads, outputs = channels // groups, y.shape[2]
     depth, makes = taps * reads, outputs // groups
     xs, ys = x.reshape(-1), y.reshape(-1)
-    tasks, lanes = len(tables.task) - 1, VECTOR_BYTES // x.itemsize
+    tasks = len(tables.task) - 1
     zero = np.zeros(max(channels, FEW_CHANNELS), x.dtype)
     spare, limit = spare_end(xs)
     few = reads < FEW_CHANNELS and taps > 1
@@ -315,8 +299,6 @@ def mix_tasks(x, packed, bias, y, groups, taps, padded, tables):
         stride = span * reads + (NARROW if reads < NARROW else 0)
         most = block_sites(n, stride, x.itemsize) if expanded else n
         bias_row = tables.bias[tables.task[a]] if rows > 1 else 0
-        tail_places = (np.arange(SINGLE_SITES) * lanes).astype(np.int32)
-        tail = Rows(np.empty(SINGLE_SITES * lanes, x.dtype), 0, tail_places)
         row = aligned((most + SITES) * stride + FEW_CHANNELS if expanded else 1, x)
         places = (np.arange(most + SITES if expanded else 0) * stride).astype(np.int32)
         flat, step = offset.reshape(-1), offset.shape[1]
@@ -333,9 +315,9 @@ def mix_tasks(x, packed, bias, y, groups, taps, padded, tables):
                     full = (m + SITES - 1) // SITES * SITES
                     expand(source, shares, p0, full, lead, span, stride, row, spare, limit)
                     joined = Source(row, 0, places, 0, tables.only_tap, 0, 1, span * reads, zero)
-                    mix(joined, weights, depth, lead * reads, sink, p0, m, makes, tail, nothing)
+                    mix(joined, weights, depth, lead * reads, sink, p0, m, makes, nothing)
                 else:
-                    mix(source, weights, depth, 0, sink, p0, m, makes, tail, latest)
+                    mix(source, weights, depth, 0, sink, p0, m, makes, latest)
 
 
 @kernel()
@@ -347,7 +329,7 @@ def outer_tasks(x, dy, part, bias_part, groups, taps, padded, parts, tables):
     tasks, count = len(tables.task) - 1, len(parts.lead)
     zero = np.zeros(max(channels, FEW_CHANNELS), x.dtype)
     spare, limit = spare_end(xs)
-    copies, expanded = padded != makes, blended(tables) or reads % OUTER_CHANNELS != 0
+    expanded = blended(tables) or reads % OUTER_CHANNELS != 0
     for i in prange(count):
         rows = parts.start[i + 1] - parts.start[i]
         sums = part[parts.start[i] * groups * padded : parts.start[i + 1] * groups * padded]
@@ -358,8 +340,6 @@ def outer_tasks(x, dy, part, bias_part, groups, taps, padded, parts, tables):
         offset, target = task_room(tables)
         flat, step = offset.reshape(-1), offset.shape[1]
         ones = Source(np.ones(1, x.dtype), 0, np.zeros(step, np.int32), 0, tables.tap, 0, 1, 1, zero)
-        gradient = np.zeros(step * padded if copies else 1, x.dtype)
-        gradient_places = (np.arange(step) * padded).astype(np.int32)
         for q in range(i * samples * tasks // count, (i + 1) * samples * tasks // count):
             sample, a = (q % samples, q // samples) if parts.by_rows else (q // tasks, q % tasks)
             n, slots, first = spell_task(a, tables, channels, outputs, offset, target)
@@ -374,46 +354,45 @@ def outer_tasks(x, dy, part, bias_part, groups, taps, padded, parts, tables):
             block_sums[:] = 0
             for g in range(groups):
                 flow = Rows(gs, sample * dy.shape[1] * outputs + g * makes, target)
-                if copies:
-                    for p in range(n):
-                        at = flow.start + target[p]
-                        gradient[p * padded : p * padded + makes] = gs[at : at + makes]
-                    flow = Rows(gradient, 0, gradient_places)
                 x0 = sample * sites_in * channels + g * reads
                 source = Source(xs, x0, flat, step, tables.tap, first, slots, reads, zero)
-                add_outer(ones, 0, 1, flow, n, block_sums, g * padded, padded)
+                add_outer(ones, 0, 1, flow, n, makes, block_sums, g * padded, padded)
                 for p0 in range(0, n if expanded else 0, most):
                     m = min(most, n - p0)
                     expand(source, shares, p0, m, lead, span, stride, row, spare, limit)
                     part_of_flow = Rows(flow.array, flow.start, flow.offset[p0 : p0 + m])
                     at = (g * rows + (lead - parts.lead[i]) * reads) * padded
-                    add_outer(joined, 0, depth, part_of_flow, m, sums, at, padded)
+                    add_outer(joined, 0, depth, part_of_flow, m, makes, sums, at, padded)
                 for u in range(0 if expanded else slots):
                     at = (g * rows + (tables.tap[first + u] - parts.lead[i]) * reads) * padded
-                    add_outer(source, u * step, reads, flow, n, sums, at, padded)
+                    add_outer(source, u * step, reads, flow, n, makes, sums, at, padded)
             bias_at = tables.bias[tables.task[a]] * groups * padded
             for k in range(len(block_sums)):
                 bias_sums[bias_at + k] += block_sums[k]
 
 
 @kernel(inline=True)
-def add_outer(source, o0, channels, flow, n, sums, at, padded):
-    """sums[at + c * padded + k] += sum over n sites of source channel c times gradient channel k; all k < padded."""
+def add_outer(source, o0, channels, flow, n, makes, sums, at, padded):
+    """sums[at + c * padded + k] += sum over n sites of source channel c times gradient channel k; all k < makes."""
     lanes = VECTOR_BYTES // sums.itemsize
     k = 0
-    while k < padded:
-        full = padded - k >= OUTER_VECTORS * lanes
+    while k < makes:
+        left = makes - k
         if channels == 1:
-            if full:
-                sum_full(source, o0, 0, flow, k, n, sums, at + k, padded)
+            if left >= OUTER_VECTORS * lanes:
+                sum_full(source, o0, 0, flow, k, n, sums, at + k, padded, left)
+            elif left >= lanes:
+                sum_single(source, o0, 0, flow, k, n, sums, at + k, padded, left)
             else:
-                sum_single(source, o0, 0, flow, k, n, sums, at + k, padded)
+                sum_part(source, o0, 0, flow, k, n, sums, at + k, padded, left)
         for c in range(0, channels // OUTER_CHANNELS * OUTER_CHANNELS, OUTER_CHANNELS):
-            if full:
-                outer_full(source, o0, c, flow, k, n, sums, at + c * padded + k, padded)
+            if left >= OUTER_VECTORS * lanes:
+                outer_full(source, o0, c, flow, k, n, sums, at + c * padded + k, padded, left)
+            elif left >= lanes:
+                outer_single(source, o0, c, flow, k, n, sums, at + c * padded + k, padded, left)
             else:
-                outer_single(source, o0, c, flow, k, n, sums, at + c * padded + k, padded)
-        k += OUTER_VECTORS * lanes if full else lanes
+                outer_part(source, o0, c, flow, k, n, sums, at + c * padded + k, padded, left)
+        k += OUTER_VECTORS * lanes if left >= OUTER_VECTORS * lanes else lanes
 
 
 @kernel()

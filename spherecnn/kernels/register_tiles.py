@@ -11,19 +11,19 @@ from numba.extending import intrinsic
 from spherecnn.kernels.vector import I32, I64, INT, LINE_BYTES, VOID, Emitter
 
 
-def mix_tile(vectors: int, sites: int) -> Any:
+def mix_tile(vectors: int, sites: int, partial: bool = False) -> Any:
     """Return the intrinsic of the channel mix for a register tile.
 
-    ``mix(source, p0, weights, w0, k0, sink, q0)`` computes, for p < sites and k < K = vectors * lanes,
+    ``mix(source, p0, weights, w0, k0, sink, q0, left)`` computes, for p < sites and k < K = vectors * lanes,
 
         sink row q0 + p [k0 + k] = bias[k0 + k] + sum over slots u and channels c of
             source row (u, p0 + p) [c] * weights[w0 + (tap(u) * channels + c) * K + k]
 
-    Slots and channels are at least 1.
+    Slots and channels are at least 1. A partial tile writes `left` outputs of its last vector; others take no notice.
     """
 
     @intrinsic
-    def mix(typing, source, p0, weights, w0, k0, sink, q0):
+    def mix(typing, source, p0, weights, w0, k0, sink, q0, left):
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             e = Emitter(context, builder, signature, args)
             x, x0, offset, step, tap, first, slots, channels, zero = e.fields(0)
@@ -54,13 +54,17 @@ def mix_tile(vectors: int, sites: int) -> Any:
                 return e.repeat(channels, [slot_weights, *sums], channel)[1:]
 
             sums = e.repeat(slots, begin * sites, slot)
+            mask = e.first_lanes(args[7])
             for p in range(sites):
                 out = e.at(y, e.index(e.at(target, p)))
                 for i, v in enumerate(at):
-                    e.store(sums[p * vectors + i], e.at(out, v))
+                    if partial and i == vectors - 1:
+                        e.store_some(sums[p * vectors + i], e.at(out, v), mask)
+                    else:
+                        e.store(sums[p * vectors + i], e.at(out, v))
             return context.get_dummy_value()
 
-        return VOID(source, INT, weights, INT, INT, sink, INT), codegen
+        return VOID(source, INT, weights, INT, INT, sink, INT, INT), codegen
 
     return mix
 
@@ -103,18 +107,19 @@ def _touch() -> Any:
 touch = _touch()
 
 
-def outer_tile(vectors: int, channels: int) -> Any:
+def outer_tile(vectors: int, channels: int, partial: bool = False) -> Any:
     """Return the intrinsic of the weight gradient for a register tile.
 
-    ``outer(source, o0, c0, gradient, k0, n, d, d0, dstep)`` computes, for c < channels and k < vectors * lanes,
+    ``outer(source, o0, c0, gradient, k0, n, d, d0, dstep, left)`` computes, for c < channels and k < vectors * lanes,
 
         d[d0 + c * dstep + k] += sum over p < n of source row (o0 + p) [c0 + c] * gradient row p [k0 + k]
 
-    where o0 counts from the first entry of the source's offsets; n is at least 1.
+    where o0 counts from the first entry of the source's offsets; n is at least 1. A partial tile reads `left` channels
+    of the last vector of the gradient, zeros beyond; others take no notice.
     """
 
     @intrinsic
-    def outer(typing, source, o0, c0, gradient, k0, n, d, d0, dstep):
+    def outer(typing, source, o0, c0, gradient, k0, n, d, d0, dstep, left):
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             e = Emitter(context, builder, signature, args)
             x, x0, offset, _, _, _, _, _, zero = e.fields(0)
@@ -122,12 +127,14 @@ def outer_tile(vectors: int, channels: int) -> Any:
             o0, c0, k0, n, d0, dstep = args[1], args[2], args[4], args[5], args[7], args[8]
             x, offset, g, d = e.at(x, x0, c0), e.at(offset, o0), e.at(g, g0, k0), e.at(e.data(6), d0)
             rows = [e.at(d, e.b.mul(dstep, ir.Constant(I64, c))) for c in range(channels)]
-            at = [v * e.lanes for v in range(vectors)]
+            at, mask = [v * e.lanes for v in range(vectors)], e.first_lanes(args[9])
 
             def position(p: Any, sums: list[Any]) -> list[Any]:
                 row = e.row(x, e.index(e.at(offset, p)), zero)
                 flow = e.at(g, e.index(e.at(target, p)))
-                gs = [e.load(e.at(flow, v)) for v in at]
+                gs = [e.load(e.at(flow, v)) for v in (at[:-1] if partial else at)]
+                if partial:
+                    gs.append(e.load_some(e.at(flow, at[-1]), mask))
                 new = []
                 for c in range(channels):
                     xs = e.broadcast(e.at(row, c))
@@ -140,7 +147,7 @@ def outer_tile(vectors: int, channels: int) -> Any:
                     e.store(sums[c * vectors + i], e.at(row, v))
             return context.get_dummy_value()
 
-        return VOID(source, INT, INT, gradient, INT, INT, d, INT, INT), codegen
+        return VOID(source, INT, INT, gradient, INT, INT, d, INT, INT, INT), codegen
 
     return outer
 

@@ -136,6 +136,32 @@ class Emitter:
     def store(self, value: Any, pointer: Any) -> None:
         self.b.store(value, self.b.bitcast(pointer, self.vector.as_pointer()), align=8 if self.double else 4)
 
+    def first_lanes(self, left: Any) -> Any:
+        """A mask of the first `left` lanes."""
+        lane = ir.Constant(ir.VectorType(I64, self.lanes), list(range(self.lanes)))
+        undefined = ir.Constant(lane.type, ir.Undefined)
+        one = self.b.insert_element(undefined, left, ir.Constant(I32, 0))
+        every = self.b.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes))
+        return self.b.icmp_signed("<", lane, every)
+
+    def load_some(self, pointer: Any, mask: Any) -> Any:
+        """Load the lanes of a mask; zero elsewhere. Nothing beyond them is touched."""
+        pointer = self.b.bitcast(pointer, self.vector.as_pointer())
+        kind = ir.FunctionType(self.vector, [pointer.type, I32, mask.type, self.vector])
+        size = ir.Constant(I32, 8 if self.double else 4)
+        return self.b.call(self._masked("load", kind), [pointer, size, mask, self.zero])
+
+    def store_some(self, value: Any, pointer: Any, mask: Any) -> None:
+        """Store the lanes of a mask. Nothing beyond them is touched."""
+        pointer = self.b.bitcast(pointer, self.vector.as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [self.vector, pointer.type, I32, mask.type])
+        size = ir.Constant(I32, 8 if self.double else 4)
+        self.b.call(self._masked("store", kind), [value, pointer, size, mask])
+
+    def _masked(self, what: str, kind: Any) -> Any:
+        name = f"llvm.masked.{what}.v{self.lanes}f{64 if self.double else 32}.p0"
+        return cgutils.get_or_insert_function(self.b.module, kind, name)
+
     def stream(self, value: Any, pointer: Any) -> None:
         """Store past the caches; the pointer must be aligned to a vector."""
         stored = self.b.store(value, self.b.bitcast(pointer, self.vector.as_pointer()), align=HOST.bytes)

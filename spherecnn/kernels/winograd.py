@@ -310,13 +310,13 @@ def multiply(source, u, sink, n, width):
     weights = Weights(u, 0, source.zero, 0)
     if width == WIDE_VECTORS * lanes:
         for p in range(0, n, WIDE_SITES):
-            mix_wide(source, p, weights, 0, 0, sink, p)
+            mix_wide(source, p, weights, 0, 0, sink, p, 0)
     elif width == PAIR_VECTORS * lanes:
         for p in range(0, n, PAIR_SITES):
-            mix_pair(source, p, weights, 0, 0, sink, p)
+            mix_pair(source, p, weights, 0, 0, sink, p, 0)
     else:
         for p in range(0, n, SINGLE_SITES):
-            mix_single(source, p, weights, 0, 0, sink, p)
+            mix_single(source, p, weights, 0, 0, sink, p, 0)
 
 
 @kernel()
@@ -360,7 +360,7 @@ def tile_outer_tasks(x, dy, part, bias_part, room, block, count, tiles):
             for j in range(planes):
                 source = Source(work, v0 + j * plane, rows, 0, only_tap, 0, 1, channels, zero)
                 flow_rows = Rows(work, z0 + j * plane_out, rows_out)
-                add_outer(source, 0, channels, flow_rows, last - first, sums, j * channels * makes, makes)
+                add_outer(source, 0, channels, flow_rows, last - first, makes, sums, j * channels * makes, makes)
             for k in range(makes):
                 bias_sums[k] += block_sums[k]
 
