@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 import spherecnn as sc
 from spherecnn.grids import Polyhedron
+from spherecnn.grids.base import compass
 from spherecnn.stencils.spherephd import POINTS
 
 OUT = Path(__file__).resolve().parent.parent / "docs" / "images" / "spherephd_kernel.png"
@@ -29,7 +30,7 @@ def main() -> None:
     draw_kernel(inverted, -1, "an inverted face: half a turn")
     grid = Polyhedron(3)
     draw_pole(section, grid, frames(grid), SECTION, 'orientation="section": seams at the poles')
-    draw_pole(north, grid, northward(grid), NORTH, 'orientation="north"')
+    draw_pole(north, grid, compass(grid.lat, grid.lon)[1], NORTH, 'orientation="north"')
     print(f"wrote {sc.viz.save(figure, OUT, dpi=100)}")
 
 
@@ -50,12 +51,6 @@ def frames(grid: Polyhedron) -> np.ndarray:
     """Towards the apex of each upright face, away from that of each inverted one: the up of its section."""
     apex = grid.vertices[grid.faces[:, 0]] - grid.xyz
     return apex * np.where(grid.upright, 1, -1)[:, None] * np.where(grid.section // 5 % 2 == 0, 1, -1)[:, None]
-
-
-def northward(grid: Polyhedron) -> np.ndarray:
-    """To the north of each face."""
-    lat, lon = grid.lat, grid.lon
-    return np.stack([-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)], axis=-1)
 
 
 def draw_pole(axes: Any, grid: Polyhedron, up: np.ndarray, colour: str, title: str) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any
 
 import click
 import numpy as np
+from reporting import command_line, span, table_csv  # beside this file
 from tqdm import tqdm
 
 import spherecnn as sc
@@ -214,7 +214,7 @@ def execute(run: Run, epochs: int, quick: bool, out: Path) -> None:
         maps = {name: sum_of_maps(model, data) for name, data in zip(("train", "test"), parts, strict=True)}
         write_atomic(out / f"{run.name}.npz", npz(maps))
     about = f"# {model.parameter_count} parameters; {run.entry.settings}{'; quick' if quick else ''}"
-    write_atomic(out / f"{run.name}.csv", table_csv([COLUMNS, *rows], about).encode())
+    write_atomic(out / f"{run.name}.csv", table_csv([COLUMNS, *rows], about))
 
 
 def train(model: Layer, run: Run, epochs: int, data: NotSoClevr, test: NotSoClevr) -> Iterator[tuple[Any, ...]]:
@@ -273,7 +273,7 @@ def sum_of_maps(model: Layer, data: NotSoClevr) -> Array:
 def report(out: Path) -> str:
     """Write results.csv, one row a run, and results.md, the table; return the table."""
     rows = list(summaries(out))
-    write_atomic(out / "results.csv", table_csv([SUMMARY, *rows], "# " + command_line()).encode())
+    write_atomic(out / "results.csv", table_csv([SUMMARY, *rows], "# " + command_line("notsoclevr")))
     text = markdown([dict(zip(SUMMARY, row, strict=True)) for row in rows])
     write_atomic(out / "results.md", text.encode())
     return text
@@ -303,12 +303,6 @@ def merged(rows: list[dict[str, Any]]) -> list[str]:
         span([float(r[name]) for r in rows], digits) for name, digits in zip(SUMMARY[6:10], (0, 0, 3, 3), strict=True)
     ]
     return [str(len(rows)), *cells, when + (f" ({len(solved)} of {len(rows)})" if 0 < len(solved) < len(rows) else "")]
-
-
-def span(values: list[float], digits: int) -> str:
-    """The least and the greatest of some numbers, or the one."""
-    low, high = (f"{v:.{digits}f}" for v in (min(values), max(values)))
-    return low if low == high else f"{low} to {high}"
 
 
 def summaries(out: Path) -> Iterator[tuple[Any, ...]]:
@@ -351,22 +345,11 @@ def draw(out: Path) -> str:
     return " and notsoclevr.png."
 
 
-def table_csv(rows: list[Any], about: str) -> str:
-    """Rows as CSV, with a last line that begins with #."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue() + about.replace("\n", " ") + "\n"
-
-
 def npz(arrays: dict[str, Array]) -> bytes:
     """Arrays as the bytes of an .npz file."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
-
-
-def command_line() -> str:
-    return " ".join(["python scripts/notsoclevr.py", *sys.argv[1:]])
 
 
 if __name__ == "__main__":

@@ -9,9 +9,6 @@ every run of the folder.
 
 from __future__ import annotations
 
-import csv
-import io
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,6 +17,7 @@ from typing import Any
 
 import click
 import numpy as np
+from reporting import command_line, markdown_table, read, span, table_csv  # beside this file
 
 import spherecnn as sc
 from spherecnn.cli.options import FOLDER, seed_option, threads_option
@@ -201,7 +199,7 @@ def report(out: Path, test: Any) -> str:
             results.append((*about, int(row["epoch"]), *cells))
         latitudes += [(*about, *row.values()) for row in read(path)]
     for name, header, rows in (("results", RESULTS, results), ("latitudes", LATITUDES, latitudes)):
-        write_atomic(out / f"{name}.csv", table_csv([header, *rows], "# " + command_line()))
+        write_atomic(out / f"{name}.csv", table_csv([header, *rows], "# " + command_line("omnimnist")))
     rows = read(out / "results.csv")
     text = markdown(rows)
     write_atomic(out / "results.md", text.encode())
@@ -214,7 +212,7 @@ def markdown(rows: list[dict[str, str]]) -> str:
     """The table, a line for each network: the last epoch, the range over the seeds, and what is published."""
     header = ["method", "kernel", "parameters", "digits", "epochs", "rate", "seeds", "training error %", "test error %"]
     header.append("seconds an epoch")
-    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    lines: list[Iterable[Any]] = []
     last = [row for row in rows if row["epoch"] == row["epochs"]]
     for key in dict.fromkeys(tuple(row[name] for name in RUN[:-1]) for row in last):
         found = [row for row in last if tuple(row[name] for name in RUN[:-1]) == key]
@@ -223,34 +221,12 @@ def markdown(rows: list[dict[str, str]]) -> str:
         spans = [span([float(row[name]) for row in found], places) for name, places in columns]
         rate = lr + (", cosine" if schedule == "cosine" else "")
         sizes = [f"{kernel}x{kernel}", f"{int(parameters):,}", f"{int(digits):,}"]
-        lines.append(f"| {' | '.join([method, *sizes, epochs, rate, str(len(found)), *spans])} |")
+        lines.append([method, *sizes, epochs, rate, len(found), *spans])
     lines += [
-        f"| {method}, published | 5x5 | 196,106 | 60,000 | 100 | 0.0001 | - | - | {error} | - |"
+        [f"{method}, published", "5x5", "196,106", "60,000", 100, "0.0001", "-", "-", error, "-"]
         for method, error in PUBLISHED.items()
     ]
-    return "\n".join(lines) + "\n"
-
-
-def span(numbers: list[float], digits: int) -> str:
-    """The least and the greatest of some numbers, or the one."""
-    low, high = (f"{v:.{digits}f}" for v in (min(numbers), max(numbers)))
-    return low if low == high else f"{low} to {high}"
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file; lines that begin with # do not count."""
-    return list(csv.DictReader(line for line in path.read_text().splitlines() if not line.startswith("#")))
-
-
-def table_csv(rows: Iterable[Any], about: str = "") -> bytes:
-    """Rows as CSV, with a last line that begins with #."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return (text.getvalue() + (about.replace("\n", " ") + "\n" if about else "")).encode()
-
-
-def command_line() -> str:
-    return " ".join(["python scripts/omnimnist.py", *sys.argv[1:]])
+    return markdown_table(header, lines)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import click
 import numpy as np
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
-from spherical_mnist import markdown_table, read, table_csv  # beside this file
+from reporting import markdown_table, read, table_csv  # beside this file
 
 import spherecnn as sc
 from spherecnn.cli.options import FOLDER, seed_option

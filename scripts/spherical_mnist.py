@@ -10,17 +10,14 @@ be made in parts; the table and the picture show every run of the folder.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-import sys
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+from reporting import command_line, markdown_table, read, span, table_csv  # beside this file
 
 import spherecnn as sc
 from spherecnn.cli.options import FOLDER, seed_option, threads_option
@@ -182,9 +179,8 @@ def report(out: Path) -> str:
     from spherical_mnist_figure import figure  # beside this file
 
     rows = [row for path in sorted(out.glob("*/tested.csv")) for row in read(path)]
-    write_atomic(
-        out / "results.csv", table_csv([RESULTS, *([row[n] for n in RESULTS] for row in rows)], "# " + command_line())
-    )
+    about = "# " + command_line("spherical_mnist")
+    write_atomic(out / "results.csv", table_csv([RESULTS, *([row[n] for n in RESULTS] for row in rows)], about))
     text = markdown(rows)
     write_atomic(out / "results.md", text.encode())
     sc.viz.save(figure(rows), out / "spherical_mnist.png", dpi=100)
@@ -204,35 +200,6 @@ def markdown(rows: list[dict[str, str]]) -> str:
         cells = [PLACES[train], method, f"{int(sites):,}", width, f"{int(parameters):,}", f"{int(digits):,}", epochs]
         lines.append((*cells, len(found), *spans))
     return markdown_table(header, lines)
-
-
-def markdown_table(header: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
-    """A table in Markdown."""
-    header = list(header)
-    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
-    return "\n".join([*lines, *(f"| {' | '.join(map(str, row))} |" for row in rows)]) + "\n"
-
-
-def span(numbers: list[float], digits: int) -> str:
-    """The least and the greatest of some numbers, or the one."""
-    low, high = (f"{v:.{digits}f}" for v in (min(numbers), max(numbers)))
-    return low if low == high else f"{low} to {high}"
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file; lines that begin with # do not count."""
-    return list(csv.DictReader(line for line in path.read_text().splitlines() if not line.startswith("#")))
-
-
-def table_csv(rows: Iterable[Any], about: str = "") -> bytes:
-    """Rows as CSV, with a last line that begins with #."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return (text.getvalue() + (about.replace("\n", " ") + "\n" if about else "")).encode()
-
-
-def command_line() -> str:
-    return " ".join(["python scripts/spherical_mnist.py", *sys.argv[1:]])
 
 
 if __name__ == "__main__":

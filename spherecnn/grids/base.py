@@ -108,6 +108,19 @@ def directions(lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
     return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
 
 
+def compass(lat: np.ndarray, lon: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Unit vectors (..., 3) to the east and to the north at latitudes and longitudes.
+
+    Examples
+    --------
+    >>> east, north = compass(np.array(0.0), np.array(0.0))
+    >>> east + 0.0, north + 0.0
+    (array([0., 1., 0.]), array([0., 0., 1.]))
+    """
+    east = np.stack([-np.sin(lon), np.cos(lon), np.zeros_like(lon)], axis=-1)
+    return east, np.stack([-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)], axis=-1)
+
+
 def angles(xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Latitude and longitude in radians of directions (..., 3) of any length.
 
@@ -162,6 +175,21 @@ def snap_weights(weights: np.ndarray) -> np.ndarray:
     """
     weights = snap(weights / weights.sum(axis=-1, keepdims=True))
     return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def barycentric(xyz: np.ndarray, *corners: np.ndarray) -> np.ndarray:
+    r"""Spherical barycentric weights (P, 3) of unit vectors (P, 3) in triangles that hold them, in either sense.
+
+    .. math:: d = a\,v_1 + b\,v_2 + c\,v_3,\qquad w = (a, b, c) / (a + b + c)
+
+    Examples
+    --------
+    >>> barycentric(np.ones((1, 3)) / 3**0.5, *np.eye(3)[:, None]).round(3)
+    array([[0.333, 0.333, 0.333]])
+    """
+    a, b, c = (corner - xyz for corner in corners)  # differences keep the digits of small triangles
+    volume = np.stack([np.einsum("pi,pi->p", xyz, np.cross(*pair)) for pair in ((b, c), (c, a), (a, b))], axis=-1)
+    return snap_weights((volume * np.sign(volume.sum(axis=-1, keepdims=True))).clip(0))
 
 
 def wrap(lon: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+MOST_LEVELS = 8  # to which an icosahedron is subdivided here
 # A direction this close to an edge, times the length of the edge, is on it: rounding must not choose the face.
 _ON_EDGE = 1e-15
 

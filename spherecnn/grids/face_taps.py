@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spherecnn.grids.base import read_only, snap_weights
+from spherecnn.grids.base import barycentric, read_only
 from spherecnn.grids.descend import descend
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def linear_taps(grid: Polyhedron, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarr
     xyz = xyz / np.linalg.norm(xyz, axis=-1, keepdims=True)
     face = holding_face(grid, xyz)
     corner, beside = _fan(grid, face, xyz)
-    at_corner, own, other = _shares(xyz, grid.vertices[corner], grid.xyz[face], grid.xyz[beside]).T
+    at_corner, own, other = barycentric(xyz, grid.vertices[corner], grid.xyz[face], grid.xyz[beside]).T
     faces, spread = _around(grid)
     sites, spread = faces[corner], spread[corner]
     weights = at_corner[:, None] * spread
@@ -49,15 +49,6 @@ def _fan(grid: Polyhedron, face: np.ndarray, xyz: np.ndarray) -> tuple[np.ndarra
     sector = np.argmax(np.minimum(ray[:, :-1], -ray[:, 1:]), axis=-1)
     row = np.arange(len(face))
     return corners[row, (sector + 1) // 2 % 3], beside[row, sector // 2]
-
-
-def _shares(xyz: np.ndarray, *corners: np.ndarray) -> np.ndarray:
-    """Spherical barycentric weights (P, 3) of directions (P, 3) in triangles, which sum to one."""
-    a, b, c = (corner - xyz for corner in corners)  # differences keep the digits of small triangles
-    volumes = [np.einsum("pi,pi->p", xyz, np.cross(*pair)) for pair in ((b, c), (c, a), (a, b))]
-    volume = np.stack(volumes, axis=-1)
-    # the two ways round a corner
-    return snap_weights((volume * np.sign(volume.sum(axis=-1, keepdims=True))).clip(0))
 
 
 @lru_cache(maxsize=9)

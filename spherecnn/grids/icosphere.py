@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spherecnn.errors import InputError, check_at_least
-from spherecnn.grids.base import Grid, angles, read_only, snap_weights, solid_angles, wrap
-from spherecnn.grids.descend import descend
+from spherecnn.grids.base import Grid, angles, barycentric, read_only, solid_angles, wrap
+from spherecnn.grids.descend import MOST_LEVELS, descend
 from spherecnn.grids.divide import Parts, divide_triangles
 
 if TYPE_CHECKING:
     from scipy.spatial import cKDTree
 
-MAX_LEVEL = 8
 _GOLDEN = (1 + 5**0.5) / 2
 # Rectangles with sides in the golden ratio, in the planes xy, yz and zx, and the faces between their corners.
 _CORNERS = [
@@ -85,8 +84,8 @@ class Icosphere(Grid):
 
     def __init__(self, level: int):
         self.level = check_at_least("level", level, 0)
-        if self.level > MAX_LEVEL:
-            raise InputError(f"level is {level}; expected at most {MAX_LEVEL}, which is 655,362 vertices: lower it.")
+        if self.level > MOST_LEVELS:
+            raise InputError(f"level is {level}; expected at most {MOST_LEVELS}, which is 655,362 vertices: lower it.")
         self.shape = (10 * 4**self.level + 2,)
 
     @property
@@ -141,9 +140,7 @@ class Icosphere(Grid):
         """
         xyz = _unit(xyz)
         sites = self.faces[self.face_of(xyz)]
-        one, two, three = (self.vertices[sites[:, k]] - xyz for k in range(3))
-        shares = [np.einsum("pi,pi->p", xyz, np.cross(*pair)) for pair in ((two, three), (three, one), (one, two))]
-        return sites, snap_weights(np.stack(shares, axis=-1).clip(0))
+        return sites, barycentric(xyz, *(self.vertices[sites[:, k]] for k in range(3)))
 
     def divide(self, parts: int) -> Parts:
         """Cut what is around each vertex into parts: of each in turn the directions (P, 3) and solid angles (P,).
@@ -173,7 +170,7 @@ class Icosphere(Grid):
         return hash(("icosphere", self.level))
 
 
-@lru_cache(maxsize=MAX_LEVEL + 1)
+@lru_cache(maxsize=MOST_LEVELS + 1)
 def _mesh(level: int) -> tuple[np.ndarray, np.ndarray]:
     """Vertices and faces in the published order."""
     if level == 0:
@@ -210,14 +207,14 @@ def _unit(xyz: np.ndarray) -> np.ndarray:
     return xyz / np.linalg.norm(xyz, axis=-1, keepdims=True)
 
 
-@lru_cache(maxsize=MAX_LEVEL + 1)
+@lru_cache(maxsize=MOST_LEVELS + 1)
 def _areas(level: int) -> np.ndarray:
     vertices, faces = _mesh(level)
     face = solid_angles(*(vertices[faces[:, k]] for k in range(3)))
     return read_only(np.bincount(faces.ravel(), np.repeat(face / 3, 3), len(vertices)))
 
 
-@lru_cache(maxsize=MAX_LEVEL + 1)
+@lru_cache(maxsize=MOST_LEVELS + 1)
 def _around(level: int) -> tuple[np.ndarray, np.ndarray]:
     """Corners (P, 6, 3) of the faces around each vertex, itself first, and which are missing (P, 6)."""
     vertices, faces = _mesh(level)
@@ -230,7 +227,7 @@ def _around(level: int) -> tuple[np.ndarray, np.ndarray]:
     return read_only(around), read_only(missing)
 
 
-@lru_cache(maxsize=MAX_LEVEL + 1)
+@lru_cache(maxsize=MOST_LEVELS + 1)
 def _tree(level: int) -> cKDTree:
     from scipy.spatial import cKDTree
 
@@ -243,7 +240,7 @@ def _centres0() -> np.ndarray:
     return read_only(_unit(vertices[faces].sum(axis=1)))
 
 
-@lru_cache(maxsize=MAX_LEVEL)
+@lru_cache(maxsize=MOST_LEVELS)
 def _step(level: int) -> tuple[np.ndarray, np.ndarray]:
     """Planes and children of `descend` from this level to the next."""
     vertices, faces = _mesh(level + 1)

@@ -9,10 +9,10 @@ import numpy as np
 
 from spherecnn.errors import InputError, check_at_least
 from spherecnn.grids.base import Grid, angles, read_only, solid_angles, wrap
+from spherecnn.grids.descend import MOST_LEVELS
 from spherecnn.grids.divide import Parts, divide_triangles
 from spherecnn.grids.face_taps import holding_face, linear_taps
 
-MOST_LEVELS = 8
 # The faces of the icosahedron: apex, left and right corner as seen from outside with the apex up. Corner 0 is the
 # north pole, 11 the south pole; sections 0-4 and 10-14 have the apex to the north.
 SECTIONS = read_only(

@@ -10,7 +10,8 @@ from spherecnn.grids.polyhedron import check_polyhedron
 from spherecnn.layers.base import Array, Backward, Layer, Param, Shape, contiguous
 from spherecnn.layers.registry import generator
 from spherecnn.layers.sites import check_groups, mix_sites
-from spherecnn.stencils import FACE_KERNELS, FACE_ORIENTATIONS, Stencil, spherephd
+from spherecnn.stencils import FACE_KERNELS, Stencil, spherephd
+from spherecnn.stencils.spherephd import check_orientation
 
 
 def check_faces(grid: Polyhedron, shape: Shape) -> tuple[int, int]:
@@ -145,11 +146,10 @@ class SpherePHDConv(_OnFaces):
         rng: np.random.Generator | int | None = None,
     ):
         super().__init__(in_channels, out_channels, grid, kernel, groups)
-        check_choice("orientation", orientation, FACE_ORIENTATIONS)
+        check_orientation(kernel, orientation)
         self.orientation = orientation
         self.stride, self.grid_out = stride, coarser_by(self.grid, stride)
         self._init_weights(self.in_channels // self.groups, bias, generator(rng))
-        self.stencil()
 
     def stencil(self) -> Stencil:
         return spherephd(self.grid, self.kernel, self.stride, self.orientation)

@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from spherecnn.errors import InputError, check_choice
+from spherecnn.grids.base import compass, read_only
 from spherecnn.grids.polyhedron import Polyhedron, check_polyhedron
 from spherecnn.grids.resample import sampling_matrix
 from spherecnn.stencils.base import Stencil
@@ -77,33 +78,28 @@ def face_taps(grid: Polyhedron, kernel: str = "rotated") -> np.ndarray:
 def _faces(grid: Polyhedron, kernel: str) -> np.ndarray:
     near, itself = grid.neighbours, np.arange(grid.sites)
     if kernel == "point":
-        return _locked(itself[:, None])
+        return read_only(itself[:, None])
     edge = np.concatenate([itself[:, None], near], axis=1)
     if kernel == "edge":
-        return _locked(edge)
+        return read_only(edge)
     beyond = [_turn(near, itself, near[:, slot], turn) for slot in range(3) for turn in (1, 2)]
     rotated = np.concatenate([edge, np.stack(beyond, axis=1)], axis=1)
     if kernel == "rotated":
-        return _locked(rotated)
+        return read_only(rotated)
     if kernel == "hexagonal":
-        return _locked(
+        return read_only(
             np.where(grid.north_up[:, None], rotated[:, [0, 6, 5, 4, 9, 8, 7]], rotated[:, [0, 9, 8, 7, 6, 5, 4]])
         )
     across = _turn(near, near[:, 0], rotated[:, 5], 2)  # on around the apex
     turned = rotated[:, [0, 2, 1, 3, 7, 8, 9, 4, 5, 6]]
     turned[:, 3] = across
-    return _locked(np.where(grid.north_up[:, None], rotated, turned))
+    return read_only(np.where(grid.north_up[:, None], rotated, turned))
 
 
 def _turn(near: np.ndarray, here: np.ndarray, there: np.ndarray, turn: int) -> np.ndarray:
     """The neighbour of `there` that is `turn` edges counter-clockwise from the edge towards `here`."""
     back = np.argmax(near[there] == here[:, None], axis=1)
     return near[there, (back + turn) % 3]  # right, left and low are counter-clockwise
-
-
-def _locked(faces: np.ndarray) -> np.ndarray:
-    faces.setflags(write=False)
-    return faces
 
 
 def middle_faces(grid: Polyhedron, stride: int) -> tuple[np.ndarray, Polyhedron]:
@@ -113,6 +109,15 @@ def middle_faces(grid: Polyhedron, stride: int) -> tuple[np.ndarray, Polyhedron]
         coarse = grid.coarsen()
         faces, grid, stride = faces[coarse.children[:, 0]], coarse, stride // 2
     return faces, grid
+
+
+def check_orientation(kernel: str, orientation: str) -> None:
+    """Refuse an unknown orientation, and kernels that have no other than that of the sections."""
+    check_choice("orientation", orientation, ORIENTATIONS)
+    if orientation == "north" and kernel != "rotated":
+        raise InputError(
+            f"kernel is {kernel!r} with orientation 'north'; expected 'rotated', the one that is laid on the sphere."
+        )
 
 
 @lru_cache(maxsize=32)
@@ -137,14 +142,10 @@ def spherephd(grid: Polyhedron, kernel: str = "rotated", stride: int = 1, orient
     >>> spherephd(Polyhedron(2), stride=2)
     Stencil((320,) -> (80,), taps=10)
     """
-    check_choice("orientation", orientation, ORIENTATIONS)
+    check_orientation(kernel, orientation)
     faces, coarse = middle_faces(grid, stride)
     if orientation == "section":
         return table(face_taps(grid, kernel)[faces], grid.shape)
-    if kernel != "rotated":
-        raise InputError(
-            f"kernel is {kernel!r} with orientation 'north'; expected 'rotated', the one that is laid on the sphere."
-        )
     points = north_points(grid, faces)
     return SparseStencil(sampling_matrix(grid, points.reshape(-1, 3)), grid.shape, coarse.shape)
 
@@ -177,9 +178,7 @@ def north_points(grid: Polyhedron, faces: np.ndarray) -> np.ndarray:
     >>> north_points(Polyhedron(0), np.array([0]))[0, 0] - Polyhedron(0).xyz[0]
     array([0., 0., 0.])
     """
-    lat, lon = grid.lat[faces], grid.lon[faces]
-    east = np.stack([-np.sin(lon), np.cos(lon), np.zeros_like(lon)], axis=-1)
-    north = np.stack([-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)], axis=-1)
+    east, north = compass(grid.lat[faces], grid.lon[faces])
     side = np.sqrt(4 * grid.area[faces] / math.sqrt(3)) * np.where(grid.north_up[faces], 1, -1)
     away = side[:, None, None] * (POINTS[:, :1] * east[:, None] + POINTS[:, 1:] * north[:, None])
     angle = np.linalg.norm(away, axis=-1, keepdims=True)

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from spherecnn.errors import InputError, check_choice
+from spherecnn.grids.base import compass, directions
 from spherecnn.grids.equirect import Equirect
 from spherecnn.grids.resample import sampling_matrix
 from spherecnn.stencils.base import Segment, Stencil
@@ -98,9 +99,7 @@ def tangent_directions(lat: np.ndarray, lon: np.ndarray, x: np.ndarray, y: np.nd
             [0.7071, 0.7071, 0.    ]]])
     """
     lat, lon = np.asarray(lat, float), np.asarray(lon, float)
-    contact = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
-    east = np.stack([-np.sin(lon), np.cos(lon), np.zeros_like(lon)], axis=-1)
-    north = np.stack([-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)], axis=-1)
+    contact, (east, north) = directions(lat, lon), compass(lat, lon)
     points = contact[:, None] + x[:, None] * east[:, None] + y[:, None] * north[:, None]
     return points / np.sqrt(1 + x**2 + y**2)[:, None]
 
