@@ -9,6 +9,7 @@ from spherecnn.datasets.digits import digits
 from spherecnn.datasets.folder import PanoramaFolder, panoramas, read_panorama
 from spherecnn.datasets.idx import mnist, read_idx
 from spherecnn.datasets.inpainting import Holes, Inpainting, NewHoles, hide, inpainting
+from spherecnn.datasets.mesh_mnist import DigitProjection, MeshMnist, mesh_mnist
 from spherecnn.datasets.notsoclevr import NotSoClevr, not_so_clevr
 from spherecnn.datasets.omnimnist import omni_mnist
 from spherecnn.datasets.paired import PairedFolder, paired, read_labels
@@ -26,9 +27,11 @@ from spherecnn.datasets.transforms import (
 
 __all__ = [
     "Compose",
+    "DigitProjection",
     "FlatPictures",
     "Holes",
     "Inpainting",
+    "MeshMnist",
     "NewHoles",
     "NotSoClevr",
     "PairedFolder",
@@ -41,6 +44,7 @@ __all__ = [
     "hide",
     "inpainting",
     "looking_at",
+    "mesh_mnist",
     "mnist",
     "not_so_clevr",
     "omni_mnist",
