@@ -13,6 +13,7 @@ from spherecnn.datasets.mesh_mnist import DigitProjection, MeshMnist, mesh_mnist
 from spherecnn.datasets.notsoclevr import NotSoClevr, not_so_clevr
 from spherecnn.datasets.omnimnist import omni_mnist
 from spherecnn.datasets.paired import PairedFolder, paired, read_labels
+from spherecnn.datasets.pickled import DigitArchive, read_mesh_mnist, read_pickled_arrays
 from spherecnn.datasets.planar import FlatPictures, Place, PlanarDataset
 from spherecnn.datasets.project import project_planar
 from spherecnn.datasets.split import stratified_split
@@ -27,6 +28,7 @@ from spherecnn.datasets.transforms import (
 
 __all__ = [
     "Compose",
+    "DigitArchive",
     "DigitProjection",
     "FlatPictures",
     "Holes",
@@ -54,7 +56,9 @@ __all__ = [
     "random_rotation",
     "read_idx",
     "read_labels",
+    "read_mesh_mnist",
     "read_panorama",
+    "read_pickled_arrays",
     "rotate",
     "stratified_split",
 ]

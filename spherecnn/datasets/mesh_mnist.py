@@ -78,7 +78,7 @@ class DigitProjection:
 
     def __init__(self, grid: Grid, projection: str = "published", shape: tuple[int, int] = (28, 28)):
         check_choice("projection", projection, PROJECTIONS)
-        self.grid, self.projection, self.shape = grid, projection, tuple(shape)
+        self.grid, self.projection, self.shape = grid, projection, (shape[0], shape[1])
         x, y, z = np.reshape(grid.xyz, (-1, 3)).T
         if projection == "direct":
             self.weights = _picture_weights(-x, -z, y, self.shape, 0.5)
@@ -102,7 +102,7 @@ class DigitProjection:
             part = slice(start, start + _AT_ONCE)
             pixels = np.ascontiguousarray(images[part].reshape(-1, self.shape[0] * self.shape[1]).T, np.float64)
             values = self._read(pixels)
-            out[part] = ((values / 255 - MEAN) / STD).T
+            out[part] = standard(values).T
         return out.reshape(len(images), *self.grid.shape, 1)
 
     def _read(self, pixels: np.ndarray) -> np.ndarray:
@@ -114,6 +114,11 @@ class DigitProjection:
         least, most = np.minimum(seen.min(axis=0), 0), np.maximum(seen.max(axis=0), 0)
         spread = np.where(most > least, most - least, 1)
         return self._sites @ np.floor((seen - least) / spread * 255)
+
+
+def standard(values: np.ndarray) -> np.ndarray:
+    """Values 0 to 255 as the published network gets them."""
+    return (values / np.float32(255) - np.float32(MEAN)) / np.float32(STD)
 
 
 def _driscoll_healy() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -161,6 +166,19 @@ def _matrix(taps: list[tuple[np.ndarray, np.ndarray, np.ndarray]], shape: tuple[
     return csr_array(coo_array((weights, (rows, columns)), shape=shape))
 
 
+class FlatDigits:
+    """Pictures as they are, (n, height, width) of values 0 to 255, and their classes."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, classes: list[str]):
+        self.images, self.labels, self.classes = images, labels, classes
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.images[indices], self.labels[indices]
+
+
 class MeshMnist:
     """Digits on the sphere by `DigitProjection`, projected when a batch is read, or all at once.
 
@@ -179,6 +197,8 @@ class MeshMnist:
     Attributes
     ----------
     project : DigitProjection
+    flat : FlatDigits
+        The pictures as they are, to train on with an augmentation that ends in `project`.
 
     Examples
     --------
@@ -203,6 +223,7 @@ class MeshMnist:
             )
         self.images, self.labels, self.grid = np.asarray(images), np.asarray(labels, np.int64), grid
         self.classes = classes or [str(k) for k in range(int(self.labels.max()) + 1)]
+        self.flat = FlatDigits(self.images, self.labels, self.classes)
         self.project = DigitProjection(grid, projection, self.images.shape[1:3])
         self._values: np.ndarray | None = None
 
