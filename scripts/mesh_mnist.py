@@ -3,9 +3,9 @@
     python scripts/mesh_mnist.py --data FOLDER
 
 FOLDER holds the four files of MNIST; with --archive, the published archive of projected digits is read instead. The
-published code looks at the accuracy on the 10,000 test digits after every epoch and reports the best. Here 5,000 of the
-training digits are held out to see how the training goes and to choose the best epoch, and the test digits are looked at
-once, at the end: with the weights of the last epoch, and with those of the best one.
+published code looks at the accuracy on the 10,000 test digits after every epoch and reports the best. Here 5,000 of
+the training digits are held out to see how the training goes and to choose the best epoch, and the test digits are
+looked at once, at the end: with the weights of the last epoch, and with those of the best one.
 """
 
 from __future__ import annotations

@@ -113,8 +113,8 @@ class _Dtype(_Record):
     def value(self) -> np.dtype:
         if not isinstance(self.code, str) or not re.fullmatch(r"b1|[iu][1248]|f[248]|[SU]\d{1,4}", self.code):
             raise ValueError(f"it holds an array of {self.code!r}, and not of numbers or texts")
-        order = self.state[1] if len(self.state) > 1 and self.state[1] in ("<", ">") else "|"
-        return np.dtype(self.code).newbyteorder(order)
+        order = self.state[1] if len(self.state) > 1 else "|"
+        return np.dtype((order if order in ("<", ">") else "") + self.code)
 
 
 class _Latin1(_Record):
@@ -258,13 +258,13 @@ def read_mesh_mnist(path: str | os.PathLike[str], grid: Grid) -> dict[str, Digit
         values, labels = (found[name] for name in names)
         if values.ndim != 2 or values.shape[1] != grid.sites or values.dtype.kind not in "iuf":
             raise InputError(
-                f"{names[0]} in {path} has shape {values.shape} and dtype {values.dtype}; expected numbers (n, {grid.sites}) "
-                f"for {grid!r}: read it with the grid of its level."
+                f"{names[0]} in {path} has shape {values.shape} and dtype {values.dtype}; expected numbers "
+                f"(n, {grid.sites}) for {grid!r}: read it with the grid of its level."
             )
         if labels.shape != (len(values),) or labels.dtype.kind not in "iu" or len(values) == 0:
             raise InputError(
-                f"{names[1]} in {path} has shape {labels.shape} and dtype {labels.dtype}; expected {len(values)} classes, "
-                "at least one: make the archive again."
+                f"{names[1]} in {path} has shape {labels.shape} and dtype {labels.dtype}; expected {len(values)} "
+                "classes, at least one: make the archive again."
             )
         if labels.min() < 0 or labels.max() > 9 or not np.isfinite(values).all():
             raise InputError(
