@@ -9,6 +9,8 @@ from spherecnn.datasets.digits import digits
 from spherecnn.datasets.folder import PanoramaFolder, panoramas, read_panorama
 from spherecnn.datasets.idx import mnist, read_idx
 from spherecnn.datasets.inpainting import Holes, Inpainting, NewHoles, hide, inpainting
+from spherecnn.datasets.mesh_files import VertexFiles, mesh_2d3ds, mesh_climate, rooms_weight
+from spherecnn.datasets.mesh_made import make_2d3ds, make_climate, make_digits, make_mnist_archive
 from spherecnn.datasets.mesh_mnist import DigitProjection, MeshMnist, mesh_mnist
 from spherecnn.datasets.notsoclevr import NotSoClevr, not_so_clevr
 from spherecnn.datasets.omnimnist import omni_mnist
@@ -42,10 +44,17 @@ __all__ = [
     "Place",
     "PlanarDataset",
     "RotateAugment",
+    "VertexFiles",
     "digits",
     "hide",
     "inpainting",
     "looking_at",
+    "make_2d3ds",
+    "make_climate",
+    "make_digits",
+    "make_mnist_archive",
+    "mesh_2d3ds",
+    "mesh_climate",
     "mesh_mnist",
     "mnist",
     "not_so_clevr",
@@ -59,6 +68,7 @@ __all__ = [
     "read_mesh_mnist",
     "read_panorama",
     "read_pickled_arrays",
+    "rooms_weight",
     "rotate",
     "stratified_split",
 ]
