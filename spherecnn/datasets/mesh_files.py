@@ -105,7 +105,7 @@ class VertexFiles:
         if values.shape[0] < sites or len(labels) != values.shape[0] or values.shape[1] < len(self.mean):
             raise InputError(
                 f"{path} has values {values.shape} and {len(labels)} labels; expected at least {sites} vertices "
-                f"for {self.grid!r} with {len(self.mean)} channels and a label each: use a coarser grid or make it again."
+                f"for {self.grid!r} with {len(self.mean)} channels and a label each: take a coarser grid."
             )
         values, labels = values[:sites, : len(self.mean)], labels[:sites]
         if labels.dtype.kind == "f" and np.array_equal(labels, np.round(labels)):
