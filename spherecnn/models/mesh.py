@@ -55,7 +55,7 @@ class MeshClassifier(Composite):
             "derivatives": derivatives,
         }
         _check_size(grid, stages, stride)
-        kinds = {"laplacian": laplacian, "derivatives": derivatives}
+        kinds: dict[str, Any] = {"laplacian": laplacian, "derivatives": derivatives}
         self.conv = MeshConv(in_channels, width, grid, stride, **kinds, rng=rng)
         self.norm, self.act = BatchNorm(width), ReLU()
         self.blocks, channels, fine = [], width, self.conv.grid_out

@@ -61,8 +61,8 @@ class MeshResBlock(Composite):
         self.grid_out = coarse = self.conv1.grid_out
         self.conv2 = MeshConv(mid_channels, mid_channels, coarse, laplacian=laplacian, derivatives=derivatives, rng=rng)
         self.conv3 = MeshConv(mid_channels, out_channels, coarse, operators=("identity",), rng=rng)
-        for k, channels in enumerate((mid_channels, mid_channels, out_channels), 1):
-            setattr(self, f"norm{k}", BatchNorm(channels))
+        self.norm1, self.norm2 = BatchNorm(mid_channels), BatchNorm(mid_channels)
+        self.norm3 = BatchNorm(out_channels)
         if coarsen or in_channels != out_channels:
             conv = MeshConv(in_channels, out_channels, grid, stride, operators=("identity",), rng=rng)
             self.shortcut = Sequential(conv, BatchNorm(out_channels))
