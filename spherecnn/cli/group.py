@@ -24,7 +24,7 @@ class Commands(click.Group):
     """
 
     def __init__(self, *args: Any, package: str = "", modules: Sequence[str] = (), **extra: Any):
-        super().__init__(*args, invoke_without_command=True, **extra)
+        super().__init__(*args, **{"invoke_without_command": True, **extra})
         self.package, self.modules = package, tuple(modules)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
