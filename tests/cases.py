@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from spherecnn import models
-from spherecnn.grids import Equirect, Polyhedron
+from spherecnn.grids import Equirect, Icosphere, Polyhedron
 from spherecnn.layers.activation import ELU, GELU, Dropout, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from spherecnn.layers.aspp import ASPP
 from spherecnn.layers.base import Layer
@@ -22,6 +22,7 @@ from spherecnn.layers.gated import GatedConv2d
 from spherecnn.layers.ktn import KTNConv2d
 from spherecnn.layers.latitude import SphConv2d
 from spherecnn.layers.linear import Linear
+from spherecnn.layers.mesh import MeshConv
 from spherecnn.layers.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from spherecnn.layers.resize import Downsample, Upsample
@@ -204,6 +205,18 @@ CASES = [
     Case("spherephd_unpool", lambda rng: SpherePHDUnpool(Polyhedron(1)), ((2, 20, 5),), (pooled_faces((2, 80, 5)),)),
     Case("spherephd_upsample", lambda rng: SpherePHDUpsample(Polyhedron(1)), ((2, 80, 5),)),
     Case("spherephd_upsample_smooth", lambda rng: SpherePHDUpsample(Polyhedron(1), "smooth"), ((2, 80, 17),)),
+    Case("mesh", lambda rng: MeshConv(3, 5, Icosphere(1), rng=rng), ((2, 42, 3),)),
+    Case(
+        "mesh_exact",
+        lambda rng: MeshConv(17, 20, Icosphere(1), laplacian="mass", derivatives="compass", bias=False, rng=rng),
+        ((2, 42, 17),),
+    ),
+    Case("mesh_strided", lambda rng: MeshConv(20, 17, Icosphere(1), stride=2, rng=rng), ((2, 42, 20),)),
+    Case("mesh_stride_4", lambda rng: MeshConv(1, 4, Icosphere(2), stride=4, rng=rng), ((2, 162, 1),)),
+    Case("mesh_identity", lambda rng: MeshConv(9, 4, Icosphere(0), operators=("identity",), rng=rng), ((2, 12, 9),)),
+    Case("mesh_two", lambda rng: MeshConv(3, 4, Icosphere(0), operators=("north", "east"), rng=rng), ((2, 12, 3),)),
+    Case("mesh_grouped", lambda rng: MeshConv(8, 6, Icosphere(1), groups=2, rng=rng), ((2, 42, 8),)),
+    Case("mesh_depthwise", lambda rng: MeshConv(18, 18, Icosphere(1), groups=18, rng=rng), ((2, 42, 18),)),
     Case("conv3d", lambda rng: Conv3d(3, 5, 3, padding_mode="circular", rng=rng), ((2, 3, 4, 6, 3),)),
     Case("conv3d_sphere", lambda rng: Conv3d(9, 16, 3, (1, 2, 2), padding_mode="sphere", rng=rng), ((2, 3, 4, 6, 9),)),
     Case("conv3d_depthwise", lambda rng: Conv3d(18, 18, (2, 3, 1), groups=18, rng=rng), ((2, 3, 4, 6, 18),)),

@@ -15,6 +15,7 @@ from spherecnn.layers.gated import GatedConv2d
 from spherecnn.layers.ktn import KTNConv2d
 from spherecnn.layers.latitude import SphConv2d
 from spherecnn.layers.linear import Linear
+from spherecnn.layers.mesh import MeshConv
 from spherecnn.layers.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from spherecnn.layers.registry import METHODS, Method, method, register
@@ -57,6 +58,7 @@ __all__ = [
     "Linear",
     "MaxPool2d",
     "MaxUnpool2d",
+    "MeshConv",
     "Method",
     "Parallel",
     "Param",

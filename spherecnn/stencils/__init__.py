@@ -2,6 +2,8 @@
 
 from spherecnn.stencils.base import Segment, Stencil
 from spherecnn.stencils.latitude import latitude
+from spherecnn.stencils.mesh import OPERATORS as MESH_OPERATORS
+from spherecnn.stencils.mesh import mesh
 from spherecnn.stencils.planar import PADDING_MODES, Axis, axis, fold, output_size, pointwise, product, volume, window
 from spherecnn.stencils.resize import RESIZE_MODES, RESIZE_PADDING_MODES, check_resize, resize
 from spherecnn.stencils.row_sizes import row_sizes
@@ -16,6 +18,7 @@ from spherecnn.stencils.tangent_rows import layer_sizes
 __all__ = [
     "FACE_KERNELS",
     "FACE_ORIENTATIONS",
+    "MESH_OPERATORS",
     "PADDING_MODES",
     "RESIZE_MODES",
     "RESIZE_PADDING_MODES",
@@ -31,6 +34,7 @@ __all__ = [
     "fold",
     "latitude",
     "layer_sizes",
+    "mesh",
     "middle_faces",
     "output_size",
     "pointwise",

@@ -26,6 +26,9 @@ class SparseStencil(Stencil):
         Row ``p * taps + t`` is tap t of site p.
     shape_in, shape_out : tuple of int
         Spatial shapes.
+    order, order_in : int arrays (P_out,) and (P_in,), optional
+        The orders in which outputs are computed, and inputs in the adjoint: where neighbours follow each other, what
+        they read stays in the caches.
 
     Examples
     --------
@@ -37,11 +40,20 @@ class SparseStencil(Stencil):
     array([30., 30.])
     """
 
-    def __init__(self, matrix: Any, shape_in: tuple[int, ...], shape_out: tuple[int, ...]):
+    def __init__(
+        self,
+        matrix: Any,
+        shape_in: tuple[int, ...],
+        shape_out: tuple[int, ...],
+        order: np.ndarray | None = None,
+        order_in: np.ndarray | None = None,
+    ):
         sites = int(np.prod(shape_out))
         taps = matrix.shape[0] // sites
+        self.order = np.arange(sites) if order is None else order
+        self.order_in = np.arange(int(np.prod(shape_in))) if order_in is None else order_in
         everywhere = Segment(sites, 0, 0, [], [], [])
-        super().__init__(shape_in, shape_out, taps, [np.arange(sites)], [everywhere], self._adjoint)
+        super().__init__(shape_in, shape_out, taps, [self.order], [everywhere], self._adjoint)
         self.matrix = sparse.csr_array(matrix)
         self.matrix.sort_indices()
 
@@ -50,13 +62,14 @@ class SparseStencil(Stencil):
         (row, column), sites = entries.coords, self.sites_in
         place = (column.astype(np.int64) * self.taps + row % self.taps, row // self.taps)
         back = sparse.csr_array((entries.data, place), shape=(sites * self.taps, self.sites_out))
-        return SparseStencil(back, self.shape_out, self.shape_in)
+        return SparseStencil(back, self.shape_out, self.shape_in, self.order_in, self.order)
 
     @cached_property
     def tables(self) -> Tables:
         found = super().tables
-        indptr, indices = int32_table(self.matrix.indptr), int32_table(self.matrix.indices)
-        return found._replace(indptr=indptr, indices=indices, data=read_only_table(self.matrix.data, np.float64))
+        rows = self.matrix[(self.order[:, None] * self.taps + np.arange(self.taps)).ravel()]
+        indptr, indices = int32_table(rows.indptr), int32_table(rows.indices)
+        return found._replace(indptr=indptr, indices=indices, data=read_only_table(rows.data, np.float64))
 
     @property
     def blends(self) -> bool:
