@@ -14,7 +14,8 @@ from spherecnn.datasets.omnimnist import omni_mnist
 from spherecnn.datasets.paired import PairedFolder, paired, read_labels
 from spherecnn.datasets.planar import FlatPictures, Place, PlanarDataset
 from spherecnn.datasets.project import project_planar
-from spherecnn.datasets.shape_folder import ProjectedShapes, shapes
+from spherecnn.datasets.shape_files import holds_shapes
+from spherecnn.datasets.shape_folder import ProjectedShapes, holds_projections, shapes
 from spherecnn.datasets.shape_projection import project_shapes
 from spherecnn.datasets.shapes import CHANNELS as SHAPE_CHANNELS
 from spherecnn.datasets.shapes import project_shape, read_shape
@@ -45,6 +46,8 @@ __all__ = [
     "RotateAugment",
     "digits",
     "hide",
+    "holds_projections",
+    "holds_shapes",
     "inpainting",
     "looking_at",
     "mnist",

@@ -92,6 +92,12 @@ def find_shapes(folder: str | os.PathLike[str], suffixes: Sequence[str] = SUFFIX
     return found
 
 
+def holds_shapes(folder: str | os.PathLike[str], suffixes: Sequence[str] = SUFFIXES) -> bool:
+    """Whether there are files of shapes in a folder or below."""
+    root = Path(folder)
+    return root.is_dir() and any(p.suffix.lower() in suffixes and _visible(p, root) for p in root.rglob("*"))
+
+
 def _visible(path: Path, root: Path) -> bool:
     return path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from spherecnn.datasets.shape_files import find_shapes, in_test
+from spherecnn.datasets.shape_files import find_shapes, holds_shapes, in_test
 from spherecnn.datasets.shapes import CHANNELS
 from spherecnn.datasets.split import stratified_split
 from spherecnn.errors import InputError, check_choice
@@ -182,7 +182,7 @@ def shapes(
         If the folder holds no projected shapes, those of another grid, or none in this part.
     """
     check_choice("split", split, SPLITS)
-    if not Path(folder).is_dir() or not holds_projections(folder):
+    if not holds_projections(folder):
         raise InputError(
             f"{folder} holds no projected shapes (.npz); expected a folder that `spherecnn mesh project` wrote: "
             "project the shapes first, or check the path."
@@ -212,5 +212,5 @@ def shapes(
 
 
 def holds_projections(folder: str | os.PathLike[str]) -> bool:
-    """Whether there are .npz files in a folder or below."""
-    return any(True for _ in Path(folder).rglob("*.npz"))
+    """Whether there are projected shapes in a folder or below."""
+    return holds_shapes(folder, (".npz",))
