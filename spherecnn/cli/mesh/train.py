@@ -78,7 +78,7 @@ def command(ctx: click.Context, folder: Path | None, resume: Path | None, **opti
     out = options["out"] or o.new_run("mesh")
     grid = grid_of(options["method"], options["level"], options["height"])
     source = projected(folder, out, grid, options.pop("up_axis"), options.pop("jobs"))
-    on_mesh = isinstance(grid, sc.grids.Icosphere)
+    on_mesh = isinstance(grid, sc.grids.MeshGrid)
     options["model"] = options["model"] or (MODEL if on_mesh else "classifier")
     given = options | o.size_of(grid) | {"data": str(source), "task": "classify", "out": out}
     settings: dict[str, Any] = general.command.make_context("train", ["--data", str(source)]).params | given

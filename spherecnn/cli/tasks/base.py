@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -103,11 +102,11 @@ class TaskCommands:
             settings["depth"] = max(1, min(4, grid.poolings))
         if name == "unet":
             settings["up"] = config["up"]
-        if "method" in inspect.signature(sc.models.MODELS[name]).parameters:
-            settings["method"] = config["method"]
         channels = int(data.batch(np.array([0]))[0].shape[-1])
         return sc.models.build(
-            {"model": name, "in_channels": channels, "grid": grid.config(), "width": config["width"]} | settings,
+            {"model": name, "method": config["method"], "in_channels": channels, "grid": grid.config()}
+            | {"width": config["width"]}
+            | settings,
             rng=config["seed"],
         )
 

@@ -19,12 +19,15 @@ from spherecnn.files import write_atomic
 from spherecnn.training.data import batches
 from spherecnn.training.task import Task
 
+# Networks of mesh convolutions, which take no method.
+ON_MESHES = ("mesh_classifier", "mesh_modelnet")
+
 
 class Classify(TaskCommands):
     """Digits, MNIST-format files, or a folder with a sub-folder a class."""
 
     name = "classify"
-    models = ("classifier", "resnet", "spherenet", "spherephd")
+    models = ("classifier", "resnet", "spherenet", "spherephd", *ON_MESHES)
     counts = "classes"
     asked = ("accuracy", "confusion")
     takes = ("class_weights",)
@@ -75,6 +78,12 @@ class Classify(TaskCommands):
 
     def outputs(self, data: Any) -> int:
         return len(data.classes)
+
+    def build(self, config: dict[str, Any], data: Any) -> Any:
+        if config["model"] not in ON_MESHES:
+            return super().build(config, data)
+        channels, network = data.batch(np.array([0]))[0].shape[-1], getattr(sc.models, config["model"])
+        return network(channels, self.outputs(data), data.grid, config["width"], rng=config["seed"])
 
     def learned(self, data: Any, config: dict[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = {"classes": list(data.classes)}
