@@ -63,7 +63,7 @@ def write_signal(path: Path, signal: Signal) -> None:
     write_atomic(path, buffer.getvalue())
 
 
-def signal_arrays(signal: Signal) -> dict[str, np.ndarray]:
+def signal_arrays(signal: Signal) -> dict[str, Any]:
     """The arrays of an .npz file."""
     named = {"names": np.array(signal.names)} if signal.names else {}
     return {"values": signal.values, **grid_arrays(signal.grid), **named}
@@ -129,14 +129,29 @@ def _by_size(values: np.ndarray, path: Path) -> tuple[Any, np.ndarray]:
             if len(turned) == 20 * 4**level:
                 return Polyhedron(level), turned
     raise InputError(
-        f"{path} holds values of shape {values.shape} and no mesh; expected 10 * 4^level + 2 vertices of an icosphere or "
-        "20 * 4^level faces: name their mesh by --mesh."
+        f"{path} holds values of shape {values.shape} and no mesh; expected 10 * 4^level + 2 vertices of an "
+        "icosphere or 20 * 4^level faces: name their mesh by --mesh."
     )
 
 
 def is_signal(path: Path) -> bool:
     """Whether the name is that of a file of a signal."""
     return path.suffix.lower() in SUFFIXES
+
+
+def on_vertices(path: Path) -> bool:
+    """Whether a file says, or shows by its size, that its values are at the vertices of a mesh and not on faces."""
+    if not is_signal(path):
+        return False
+    try:
+        with open(path, "rb") as file:
+            arrays = load_arrays(file, path, (), "a signal", _HINT, optional=_NAMES)
+    except InputError:  # what is wrong is said by who reads it
+        return False
+    if "kind" in arrays:
+        return str(arrays["kind"]) in ("icosphere", "mesh")
+    sizes = arrays["values"].shape[:1] if "values" in arrays else ()
+    return any(sizes == (10 * 4**level + 2,) for level in range(MOST_LEVELS + 1))
 
 
 def holds_pixels(signal: Signal) -> bool:

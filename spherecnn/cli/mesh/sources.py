@@ -37,13 +37,19 @@ def is_mesh(path: Path) -> bool:
     return path.suffix.lower() in MESHES
 
 
+def check_picture(path: Path | None) -> None:
+    """Refuse a name that is none of a picture that matplotlib writes, before anything is read."""
+    if path is not None and path.suffix.lower() not in (".png", ".svg", ".pdf", ".jpg"):
+        raise InputError(f"the picture to write is {path}; expected a name in .png, .svg, .pdf or .jpg: rename it.")
+
+
 def check_cmap(name: str | None) -> None:
     """Refuse a colour map that matplotlib has not."""
     from matplotlib import colormaps
 
     if name is not None and name not in colormaps:
         raise InputError(
-            f"--cmap is {name!r}; expected a colour map of matplotlib, such as viridis, magma, cividis or RdBu_r: name one."
+            f"--cmap is {name!r}; expected a colour map of matplotlib, such as viridis, magma or RdBu_r: name one."
         )
 
 
@@ -55,10 +61,11 @@ def check_limits(limits: tuple[float, float] | None) -> None:
 
 def open_mesh(path: Path | None, level: int | None) -> MeshGrid:
     """The mesh of a file, of a signal's file, or of a level."""
-    if (path is None) == (level is None):
-        given = "both a mesh file and --level" if level is not None else "neither a mesh file nor --level"
-        raise InputError(f"{given} came; expected one: name a mesh, or the level of an icosphere.")
+    if path is not None and level is not None:
+        raise InputError(f"{path} and --level {level} were given; expected one of them: leave one out.")
     if path is None:
+        if level is None:
+            raise InputError("no mesh was given; expected a mesh file, or --level for an icosphere: name one.")
         return Icosphere(level)
     grid = read_signal(path).grid if is_signal(path) else read_mesh(path)
     if not isinstance(grid, MeshGrid):
@@ -87,8 +94,9 @@ def read_colours(path: Path, count: int) -> np.ndarray | None:
         return None
     import trimesh
 
-    content = io.BytesIO(path.read_bytes())
-    visual = trimesh.load(content, file_type=path.suffix[1:].lower(), force="mesh", process=False).visual
+    content, kind = io.BytesIO(path.read_bytes()), path.suffix[1:].lower()
+    mesh: Any = trimesh.load(content, file_type=kind, force="mesh", process=False)
+    visual = mesh.visual
     if getattr(visual, "kind", None) != "vertex" or len(visual.vertex_colors) != count:
         return None
     colours = np.asarray(visual.vertex_colors, np.uint8)

@@ -58,6 +58,7 @@ def command(
     from spherecnn.viz import draw_mesh
     from spherecnn.viz.globe import VIEWS
 
+    s.check_picture(out)
     s.check_cmap(cmap)
     s.check_limits(limits)
     grid, signal = s.open_source(source, mesh)
@@ -87,7 +88,7 @@ def command(
         title=f"{source.name}{name and ', ' + name}" if title is None else title,
     )
     click.echo(f"Drew {source}, {grid!r}, {s.describe(signal)}, in {out}.")
-    more = signal is not None and signal.channels > 1
+    more = signal is not None and signal.channels > 1 and values is not None and values.ndim == 1
     click.echo(
         f"Next: look at {out}; {'--channel shows another channel, ' if more else ''}--elevation and --azimuth one side."
     )
