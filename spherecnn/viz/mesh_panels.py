@@ -133,7 +133,7 @@ def _span(values: np.ndarray) -> Colours:
 def _histogram(axes: Any, values: np.ndarray, what: str, counted: str) -> None:
     scale = _span(values)
     axes.hist(values, bins=40, range=(scale.low, scale.high), color=_BAR)
-    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:,.0f}")
     _label(axes, what, counted)
 
 

@@ -11,11 +11,14 @@ import numpy as np
 
 from spherecnn.cli import options as o
 from spherecnn.cli.mesh import sources as s
+from spherecnn.errors import InputError
 from spherecnn.grids import MeshGrid, mesh_quality
 from spherecnn.grids.base import solid_angles
 from spherecnn.grids.operators import derivatives, face_areas, laplacian
 
 DEGREES = range(1, 9)
+# Twice the area of a face over the square of its longest side, below which it counts as a line.
+_FLAT = 1e-12
 
 
 @click.command(
@@ -34,7 +37,7 @@ def command(mesh: Path | None, level: int | None, out: Path | None) -> None:
     A mesh that cannot serve as a grid of the sphere is refused, with what is wrong and how often.
     """
     s.check_picture(out)
-    grid = s.open_mesh(mesh, level)
+    grid = opened(mesh, level)
     errors = operator_errors(grid)
     click.echo(f"{mesh or repr(grid)}\n\n{counts(grid)}\n")
     click.echo(o.table(["", "min", "mean", "max", "max / min"], spreads(grid)))
@@ -51,6 +54,43 @@ def command(mesh: Path | None, level: int | None, out: Path | None) -> None:
     click.echo(
         f"\nNext: spherecnn mesh operators {name} --out operators.npz" + ("" if out else ", or --out for a picture")
     )
+
+
+def opened(mesh: Path | None, level: int | None) -> MeshGrid:
+    """The mesh; where it is refused, how many of its parts are wrong stands in the sentence."""
+    try:
+        return s.open_mesh(mesh, level)
+    except InputError as error:
+        wrong = faults(mesh) if mesh is not None and s.is_mesh(mesh) else ""
+        if not wrong:
+            raise
+        raise InputError(f"{str(error).rstrip('.')} ({wrong}).") from error
+
+
+def faults(path: Path) -> str:
+    """How many parts of a mesh in a file are wrong, in words; nothing where none is, or it cannot be read."""
+    try:
+        mesh = s.load_file(path)
+        vertices, faces = np.asarray(mesh.vertices, float), np.asarray(mesh.faces, np.int64)
+        corners = vertices[faces]
+    except Exception:  # parsers raise whatever they stumble on, and the refusal says it
+        return ""
+    ends = np.sort(np.stack([faces, np.roll(faces, -1, axis=1)], axis=-1).reshape(-1, 2), axis=-1)
+    times = np.unique(ends, axis=0, return_counts=True)[1]
+    volume = np.einsum("fi,fi->f", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))
+    side = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=-1).max(axis=1)
+    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=-1)
+    found = {
+        ("edge of one face", "edges of one face"): (times == 1).sum(),
+        ("edge of more than two faces", "edges of more than two faces"): (times > 2).sum(),
+        ("face without area", "faces without area"): (area <= _FLAT * side**2).sum(),
+        ("face turned away from the origin", "faces turned away from the origin"): (volume < 0).sum(),
+        ("vertex that repeats another", "vertices that repeat others"): len(vertices)
+        - len(np.unique(vertices, axis=0)),
+        ("vertex without a face", "vertices without faces"): len(np.setdiff1d(np.arange(len(vertices)), faces)),
+    }
+    words = [f"{count:,} {one if count == 1 else many}" for (one, many), count in found.items() if count]
+    return f"{', '.join(words)} in all, in {len(faces):,} faces and {len(vertices):,} vertices" if words else ""
 
 
 def counts(grid: MeshGrid) -> str:

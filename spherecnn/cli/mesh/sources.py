@@ -88,15 +88,22 @@ def open_source(path: Path, mesh: Path | None = None, kind: str | None = None) -
     return grid, Signal(pixels.reshape(grid.sites, -1), grid)
 
 
+def load_file(path: Path) -> Any:
+    """The mesh in a file as trimesh has it; the corners of STL files made one."""
+    import trimesh
+
+    kind = path.suffix[1:].lower()
+    mesh: Any = trimesh.load(io.BytesIO(path.read_bytes()), file_type=kind, force="mesh", process=False)
+    if kind == "stl":
+        mesh.merge_vertices()
+    return mesh
+
+
 def read_colours(path: Path, count: int) -> np.ndarray | None:
     """Colours (P, 3), or (P, 4) where not all are opaque, of the vertices in a PLY or GLB file; None if it has none."""
     if path.suffix.lower() not in COLOURED:
         return None
-    import trimesh
-
-    content, kind = io.BytesIO(path.read_bytes()), path.suffix[1:].lower()
-    mesh: Any = trimesh.load(content, file_type=kind, force="mesh", process=False)
-    visual = mesh.visual
+    visual = load_file(path).visual
     if getattr(visual, "kind", None) != "vertex" or len(visual.vertex_colors) != count:
         return None
     colours = np.asarray(visual.vertex_colors, np.uint8)
@@ -112,7 +119,7 @@ def shown(signal: Signal, channel: str | None, cmap: str | None = None) -> tuple
         return _grey(signal), "grey"
     if channel == "rgb":
         return _rgb(signal), "RGB"
-    at = _channel(signal, channel or "0")
+    at = channel_number(signal, channel or "0")
     return signal.values[:, at].astype(np.float64), signal.name(at) if signal.channels > 1 or signal.names else ""
 
 
@@ -137,7 +144,8 @@ def _rgb(signal: Signal) -> np.ndarray:
     return values[:, :3].astype(np.float64)
 
 
-def _channel(signal: Signal, channel: str) -> int:
+def channel_number(signal: Signal, channel: str) -> int:
+    """Which channel a number or a name is."""
     if channel in signal.names:
         return signal.names.index(channel)
     if channel.isdecimal() and int(channel) < signal.channels:
