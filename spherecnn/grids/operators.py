@@ -11,7 +11,7 @@ from spherecnn.errors import check_choice
 from spherecnn.grids.base import compass, read_only
 
 if TYPE_CHECKING:
-    from spherecnn.grids.icosphere import Icosphere as Mesh
+    from spherecnn.grids.mesh import MeshGrid as Mesh
 
 LAPLACIANS = ("published", "mass")
 DERIVATIVES = ("published", "compass")

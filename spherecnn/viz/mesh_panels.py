@@ -25,6 +25,7 @@ def draw_fields(
     path: str | os.PathLike[str],
     *,
     units: Mapping[str, str] | None = None,
+    limits: Mapping[str, tuple[float, float]] | None = None,
     columns: int = 2,
     title: str | None = None,
 ) -> Path:
@@ -39,6 +40,8 @@ def draw_fields(
         The picture to write.
     units : mapping of str to str, optional
         Beside the bars.
+    limits : mapping of str to (float, float), optional
+        Values of the first and the last colour, so that fields can be compared; by default each has its own.
     columns : int
         Panoramas in a row.
     title : str, optional
@@ -65,7 +68,7 @@ def draw_fields(
     for axes in every[len(fields) :]:
         axes.set_axis_off()
     for axes, (name, values) in zip(every, fields.items(), strict=False):
-        scale = Colours.of(values)
+        scale = Colours.of(values, limits=(limits or {}).get(name))
         draw_unrolled(axes, unroll_mesh(grid, values, height=240, edges=False, scale=scale))
         axes.set_title(name, fontsize=10)
         _bar(figure, axes, scale, (units or {}).get(name, ""))
@@ -100,7 +103,8 @@ def draw_quality(
     area = grid.area / grid.area.mean()
     least = np.degrees(face_angles(grid)).min(axis=1)
     figure = Figure(figsize=(11.2, 6.2 if title else 5.9), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(1.0, 0.95))
+    parts: Any = figure.subfigures(2, 1, height_ratios=(1.0, 0.95))
+    above, below = parts
     for part, values, name in (
         (above.subfigures(1, 2)[0], area, "area of a vertex / mean"),
         (above.subfigures(1, 2)[1], least, "smallest angle of a face, degrees"),

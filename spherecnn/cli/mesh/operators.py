@@ -13,6 +13,7 @@ from scipy import sparse
 from spherecnn.cli import faces
 from spherecnn.cli import options as o
 from spherecnn.cli.mesh import sources as s
+from spherecnn.cli.mesh.applied import draw, read_fields, scalars, winds
 from spherecnn.cli.signals import Signal, grid_arrays, is_signal, write_signal
 from spherecnn.errors import InputError
 from spherecnn.files import write_atomic
@@ -53,9 +54,7 @@ Read a matrix in Python:
     help="Along unit vectors to the east and north at the vertex, or as published: along the gradient of latitude.",
 )
 @click.option("--apply", "source", type=s.FILE, help="Values (.npz, .npy) to apply the operators to.")
-@click.option(
-    "--wind", is_flag=True, help="The first two channels flow to the east and north: divergence and vorticity."
-)
+@click.option("--wind", is_flag=True, help="Two channels flow to the east and to the north: divergence and vorticity.")
 @click.option("--channel", "channels", multiple=True, help="Channels to differentiate; all by default.")
 @click.option(
     "--radius",
@@ -94,14 +93,7 @@ def command(
             "`spherecnn mesh convert`."
         )
     stated = s.open_mesh(mesh, level) if mesh is not None or level is not None else None
-    grid, signal = _opened(source, stated)
-    results, units = (winds if given["wind"] else scalars)(grid, signal, given)
-    write_signal(out, Signal(np.stack(list(results.values()), axis=-1), grid, tuple(results)))
-    picture = picture or out.with_suffix(".png")
-    _draw(picture, source, grid, signal, results, units, given)
-    what = f"{grid!r}, {s.describe(signal)}"
-    click.echo(f"Applied {', '.join(results)} to {source}, {what}: values in {out}, drawn in {picture}.")
-    click.echo(f"Next: spherecnn mesh view {out} --channel '{next(iter(results))}' --out view.png")
+    _apply(source, stated, out, picture or out.with_suffix(".png"), given)
 
 
 def matrices(grid: MeshGrid, laplacian: str = "mass", derivatives: str = "compass") -> dict[str, sparse.csr_array]:
@@ -147,82 +139,22 @@ def _write_matrices(out: Path, grid: MeshGrid, given: dict[str, Any]) -> None:
     click.echo("Next: read one in Python, as `spherecnn mesh operators --help` shows, or --apply them to values.")
 
 
-def _opened(source: Path, stated: MeshGrid | None) -> tuple[MeshGrid, Signal]:
-    from spherecnn.cli.signals import read_signal
-
-    signal = read_signal(source, stated)
-    if not isinstance(signal.grid, MeshGrid):
-        raise InputError(
-            f"{source} holds values on {signal.grid!r}; expected a mesh with values at its vertices: convert it with "
-            "`spherecnn mesh convert`."
-        )
-    if stated is not None and signal.grid != stated:
-        raise InputError(
-            f"{source} holds values on {signal.grid!r} and not {stated!r}; expected one mesh: leave it out."
-        )
-    if not np.isfinite(signal.values).all():
-        raise InputError(
-            f"{source} holds missing or infinite values; expected numbers at every vertex: fill them first."
-        )
-    return signal.grid, signal
-
-
-def scalars(grid: MeshGrid, signal: Signal, given: dict[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Laplacian and derivatives of each channel, by name, and their units."""
-    chosen = [s.channel_number(signal, name) for name in given["channels"]] or list(range(signal.channels))
-    curved, (east, north) = op.laplacian(grid, given["laplacian"]), op.derivatives(grid, given["derivatives"])
-    radius, results, units = given["radius"], {}, {}
-    squared = radius**2 if given["laplacian"] == "mass" else 1.0  # an integral has no area to be divided by
-    for channel in chosen:
-        x = signal.values[:, channel].astype(np.float64)
-        of = f" of {signal.name(channel)}" if signal.channels > 1 or signal.names else ""
-        for name, matrix, scale in (("laplacian", curved, squared), ("east", east, radius), ("north", north, radius)):
-            results[name + of] = matrix @ x / scale
-            units[name + of] = _per(radius, 2 if name == "laplacian" else 1)
-    return results, units
-
-
-def winds(grid: MeshGrid, signal: Signal, given: dict[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Divergence and vorticity of two channels, the flow to the east and to the north, and their units."""
-    chosen = [s.channel_number(signal, name) for name in given["channels"]] or [0, 1]
-    if len(chosen) != 2 or signal.channels < 2:
-        raise InputError(
-            f"--wind is for two channels and {len(chosen) if given['channels'] else signal.channels} came; expected "
-            "the flow to the east and to the north: name both by --channel."
-        )
-    u, v = (signal.values[:, channel].astype(np.float64) for channel in chosen)
-    results = {}
-    for name, (from_east, from_north) in (("divergence", op.divergence(grid)), ("vorticity", op.vorticity(grid))):
-        results[name] = (from_east @ u + from_north @ v) / given["radius"]
-    return results, dict.fromkeys(results, _per(given["radius"], 1))
-
-
-def _per(radius: float, power: int) -> str:
-    """The unit of a derivative."""
-    unit = "radian" if radius == 1 else "unit of the radius"
-    return f"per {unit}" + (" squared" if power == 2 else "")
-
-
-def _draw(
-    picture: Path,
-    source: Path,
-    grid: MeshGrid,
-    signal: Signal,
-    results: dict[str, np.ndarray],
-    units: dict[str, str],
-    given: dict[str, Any],
-) -> None:
-    from spherecnn.viz.mesh_panels import draw_fields
-
-    chosen = [s.channel_number(signal, name) for name in given["channels"]]
-    chosen = chosen or list(range(2 if given["wind"] else signal.channels))
-    fields = {signal.name(channel): signal.values[:, channel].astype(np.float64) for channel in chosen}
-    if not given["wind"]:  # a row for each channel: itself, then what is made of it
-        made = iter(results.items())
-        rows = [{name: values, **dict(next(made) for _ in range(3))} for name, values in fields.items()]
-        draw_fields(grid, {k: v for row in rows for k, v in row.items()}, picture, units=units, title=source.name)
-        return
-    draw_fields(grid, fields | results, picture, units=units, title=source.name)
+def _apply(source: Path, stated: MeshGrid | None, out: Path, picture: Path, given: dict[str, Any]) -> None:
+    grid, signal = read_fields(source, stated)
+    channels, radius = given["channels"], given["radius"]
+    if given["wind"]:
+        applied = winds(signal, channels, radius)
+    else:
+        applied = scalars(signal, channels, given["laplacian"], given["derivatives"], radius)
+    made = [field for one in applied for field in one.made]
+    write_signal(out, Signal(np.stack([m.values for m in made], axis=-1), grid, tuple(m.name for m in made)))
+    drawn = draw(picture, grid, applied, source.name)
+    rows = [[m.name, *(f"{v:.4g}" for v in (m.values.min(), m.values.max())), m.unit] for m in made]
+    some = f", those of the first {drawn} channels" if drawn < len(applied) else ""
+    click.echo(f"Applied to {source}, {grid!r}, {s.describe(signal)}:\n")
+    click.echo(o.table(["channel", "min", "max", "unit"], rows))
+    click.echo(f"\nValues in {out}, drawn in {picture}{some}.")
+    click.echo(f"Next: spherecnn mesh view {out} --channel '{made[0].name}' --out view.png")
 
 
 def _refuse_without_values(picture: Path | None, given: dict[str, Any]) -> None:
