@@ -140,7 +140,7 @@ def draw_mesh(
         axes.set_title(f"{degrees(lat, 'N', 'S')}, {degrees(lon, 'E', 'W')}", fontsize=9, pad=3)
         axes.set_axis_off()
     if map_axes is not None:
-        _draw_unrolled(map_axes, unroll_mesh(grid, values, edges=seen, scale=scale))
+        draw_unrolled(map_axes, unroll_mesh(grid, values, edges=seen, scale=scale))
     if scale is not None:
         _colour_bar(figure, bar_axes, scale, unit)
     return save(figure, path, dpi=round(120 * size / _SIZE))
@@ -292,7 +292,8 @@ def _sheet(views: int, unrolled: bool, bar: bool, title: str | None) -> tuple[An
     return figure, seen, below, beside
 
 
-def _draw_unrolled(axes: Any, rgb: np.ndarray) -> None:
+def draw_unrolled(axes: Any, rgb: np.ndarray) -> None:
+    """Show a panorama with axes in degrees."""
     axes.imshow(rgb, extent=(-180, 180, -90, 90), interpolation="antialiased")
     axes.set(xticks=range(-180, 181, 60), yticks=range(-90, 91, 30))
     axes.tick_params(labelsize=8)
