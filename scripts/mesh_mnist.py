@@ -16,6 +16,7 @@ from typing import Any
 import click
 import numpy as np
 from mesh_training import (  # beside this file
+    Best,
     Script,
     Settings,
     held_out,
@@ -40,12 +41,6 @@ RESULTS = (
     *("projection", "level", "width", "parameters", "digits", "held", "augment", "lr", "schedule", "batch", "epochs"),
     *("seed", "best epoch", "validation %", "test last %", "test best %", "seconds"),
 )
-
-
-class Best(sc.training.Classify):
-    """Classes; the best epoch has the greatest accuracy."""
-
-    criterion, goal = "accuracy", "max"
 
 
 class Wobble:

@@ -30,6 +30,12 @@ class Script(click.Command):
             raise click.ClickException(str(error)) from error
 
 
+class Best(sc.training.Classify):
+    """Classes; the best epoch has the greatest accuracy."""
+
+    criterion, goal = "accuracy", "max"
+
+
 @dataclass(frozen=True)
 class Settings:
     """How a network is trained; `step` and `gamma` are of the schedule "step"."""

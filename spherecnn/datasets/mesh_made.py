@@ -15,9 +15,11 @@ from scipy.ndimage import affine_transform, gaussian_filter
 
 from spherecnn.datasets.mesh_files import AREAS, FIELDS, WEATHER_MEAN, WEATHER_STD
 from spherecnn.datasets.mesh_mnist import MEAN, STD, MeshMnist
+from spherecnn.errors import check_choice
 from spherecnn.files import make_folder, write_atomic
 from spherecnn.grids import Grid
 
+SHAPES = ("box", "capsule", "cone", "cylinder", "pyramid", "torus")
 # Lit segments of the digits 0 to 9: top, upper left, upper right, middle, lower left, lower right, bottom.
 _SEGMENTS = (
     "1110111",
@@ -206,3 +208,44 @@ def _npz(data: np.ndarray, labels: np.ndarray) -> bytes:
     file = io.BytesIO()
     np.savez(file, data=data, labels=labels)
     return file.getvalue()
+
+
+def make_shapes(
+    folder: str | os.PathLike[str], *, samples: tuple[int, int] = (8, 3), seed: int = 0, classes: Sequence[str] = SHAPES
+) -> None:
+    """Write triangle meshes in the layout of ModelNet, ``CLASS/train/CLASS_0001.off``: stretched, and turned about z.
+
+    Parameters
+    ----------
+    folder : path
+    samples : tuple of int
+        Of training and of test, of each class.
+    seed : int
+    classes : sequence of str
+        Of "box", "capsule", "cone", "cylinder", "pyramid" and "torus".
+    """
+    for number, name in enumerate(classes):
+        check_choice("a class of shapes", name, SHAPES)
+        for i in range(sum(samples)):
+            vertices, faces = _shape(name, np.random.default_rng((seed, number, i)))
+            root = make_folder(Path(folder) / name / ("train" if i < samples[0] else "test"))
+            lines = ["OFF", f"{len(vertices)} {len(faces)} 0", *("{:.6f} {:.6f} {:.6f}".format(*v) for v in vertices)]
+            lines += [f"3 {a} {b} {c}" for a, b, c in faces]
+            write_atomic(root / f"{name}_{i + 1:04d}.off", ("\n".join(lines) + "\n").encode())
+
+
+def _shape(name: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices and faces of a shape, about upright."""
+    from trimesh import creation
+
+    mesh = {
+        "box": lambda: creation.box((1.0, 1.0, 1.0)),
+        "capsule": lambda: creation.capsule(height=1.5, radius=0.5, count=[16, 16]),
+        "cone": lambda: creation.cone(radius=0.7, height=1.5, sections=24),
+        "cylinder": lambda: creation.cylinder(radius=0.6, height=1.5, sections=24),
+        "pyramid": lambda: creation.cone(radius=0.9, height=1.2, sections=4),
+        "torus": lambda: creation.torus(major_radius=0.8, minor_radius=0.3, major_sections=24, minor_sections=12),
+    }[name]()
+    turn = rng.uniform(0, 2 * np.pi)
+    about = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
+    return np.asarray(mesh.vertices) * rng.uniform(0.7, 1.3, 3) @ about.T, np.asarray(mesh.faces)
