@@ -220,6 +220,70 @@ def derivatives(grid: MeshGrid, kind: str = "published") -> tuple[Any, Any]:
     return sparse.csr_array(found[0]), sparse.csr_array(found[1])
 
 
+def divergence(grid: MeshGrid) -> tuple[Any, Any]:
+    r"""Divergence of a tangent vector field at the vertices: two matrices (P, P), for its two components.
+
+    With u to the east and v to the north, and the field :math:`w = u\,e + v\,n` as three Cartesian components,
+
+    .. math:: \operatorname{div} w = \sum_{k=1}^3 \partial_k w_k
+        = \frac{1}{\cos lat}\left(\frac{\partial u}{\partial lon} + \frac{\partial (v \cos lat)}{\partial lat}\right)
+
+    on the unit sphere. The left form, taken on each face and averaged by area, needs no metric term and holds at the
+    poles as elsewhere. There east and north are those of the longitude that the grid gives the pole.
+
+    Returns
+    -------
+    from_east, from_north : sparse array (P, P)
+        The divergence is ``from_east @ u + from_north @ v``, in the unit of u over that of the vertices.
+
+    Examples
+    --------
+    Air that flows to the north at cos lat has the divergence -2 sin lat; air that turns with the sphere has none.
+
+    >>> import spherecnn as sc
+    >>> grid = sc.grids.Icosphere(5)
+    >>> from_east, from_north = divergence(grid)
+    >>> wind = np.cos(grid.lat)
+    >>> bool(np.allclose(from_north @ wind, -2 * np.sin(grid.lat), atol=0.01))
+    True
+    >>> bool(np.allclose(from_east @ wind, 0))
+    True
+    """
+    count = len(grid.faces)
+    grad = gradient(grid)
+    return _of_vectors(grid, [grad[k * count : (k + 1) * count] for k in range(3)])
+
+
+def vorticity(grid: MeshGrid) -> tuple[Any, Any]:
+    r"""Vorticity of a tangent vector field at the vertices, positive counterclockwise: two matrices (P, P).
+
+    With u to the east and v to the north, the field w as in `divergence` and N the normal of a face,
+
+    .. math:: \operatorname{rot} w = N \cdot (\nabla \times w)
+        = \frac{1}{\cos lat}\left(\frac{\partial v}{\partial lon} - \frac{\partial (u \cos lat)}{\partial lat}\right)
+
+    On a face this is the circulation around it over its area; at a vertex, the mean over the faces by area.
+
+    Returns
+    -------
+    from_east, from_north : sparse array (P, P)
+        The vorticity is ``from_east @ u + from_north @ v``, in the unit of u over that of the vertices.
+
+    Examples
+    --------
+    What turns with the sphere, u = cos lat, has the vorticity 2 sin lat.
+
+    >>> import spherecnn as sc
+    >>> grid = sc.grids.Icosphere(5)
+    >>> from_east, from_north = vorticity(grid)
+    >>> bool(np.allclose(from_east @ np.cos(grid.lat), 2 * np.sin(grid.lat), atol=0.01))
+    True
+    """
+    grad, normals, count = gradient(grid), face_normals(grid), len(grid.faces)
+    parts = [grad[k * count : (k + 1) * count] for k in range(3)]
+    return _of_vectors(grid, [_along(np.cross(axis, normals), parts) for axis in np.eye(3)])
+
+
 def _along(ways: np.ndarray, parts: list[Any]) -> Any:
     """The component of a gradient, given by its three matrices, along a vector for each row."""
     return sum(sparse.diags_array(ways[:, k]) @ part for k, part in enumerate(parts))
@@ -247,3 +311,13 @@ def _csr(values: np.ndarray, places: tuple[np.ndarray, np.ndarray], shape: tuple
     matrix = sparse.csr_array((values, places), shape=shape)
     matrix.sum_duplicates()
     return matrix
+
+
+def _of_vectors(grid: MeshGrid, parts: list[Any]) -> tuple[Any, Any]:
+    """Means at the vertices of what three matrices (F, P) make of x, y and z components, for unit vectors."""
+    mean = face_to_vertex(grid)
+    found = [
+        sparse.csr_array(mean @ sum(part @ sparse.diags_array(way[:, k]) for k, part in enumerate(parts)))
+        for way in compass(grid.lat, grid.lon)
+    ]
+    return found[0], found[1]
