@@ -15,6 +15,7 @@ from spherecnn.layers.mesh_transpose import MeshConvTranspose
 from spherecnn.layers.registry import Method, register
 from spherecnn.stencils import MESH_OPERATORS
 from spherecnn.stencils.mesh import coarser_mesh
+from spherecnn.stencils.mesh_levels import finer_mesh
 
 # The operators that stand for the sizes of a planar network.
 KERNELS = {1: ("identity",), 3: MESH_OPERATORS}
@@ -85,12 +86,10 @@ class MeshMethod(Method):
         return layer, layer.grid_out
 
     def unpool(self, coarse: Grid, fine: Grid) -> Layer:
-        self._check_pair(coarse, fine)
-        return MeshUnpool(check_mesh(fine))
+        return MeshUnpool(finer_mesh(check_mesh(coarse), check_mesh(fine)))
 
     def upsample(self, coarse: Grid, fine: Grid, mode: str = "bilinear") -> Layer:
-        self._check_pair(coarse, fine)
-        return MeshUpsample(check_mesh(coarse), mode)
+        return MeshUpsample(check_mesh(coarse), mode, grid_out=check_mesh(fine))
 
     def conv_transpose(
         self,
@@ -102,17 +101,8 @@ class MeshMethod(Method):
         bias: bool = True,
         rng: np.random.Generator | int | None = None,
     ) -> Layer:
-        self._check_pair(coarse, fine)
-        mesh = check_mesh(coarse)
-        return MeshConvTranspose(in_channels, out_channels, mesh, self.fill, bias=bias, **self.kinds, rng=rng)
-
-    def _check_pair(self, coarse: Grid, fine: Grid) -> None:
-        """Refuse two meshes of which the second does not halve the edges of the first."""
-        if check_mesh(fine).coarsen() != check_mesh(coarse):
-            raise InputError(
-                f"{coarse!r} and {fine!r} are not one level apart; expected a mesh and the one that refines it: "
-                "give the grids before and after a pooling."
-            )
+        kinds = self.kinds | {"grid_out": check_mesh(fine), "rng": rng}
+        return MeshConvTranspose(in_channels, out_channels, check_mesh(coarse), self.fill, bias=bias, **kinds)
 
 
 register(
