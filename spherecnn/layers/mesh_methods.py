@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from spherecnn.errors import InputError, check_choice
 from spherecnn.grids import Grid, Icosphere
 from spherecnn.layers.base import Layer
+from spherecnn.layers.combine import Sequential
 from spherecnn.layers.mesh import MeshConv, check_mesh
 from spherecnn.layers.mesh_pool import MeshPool, MeshUnpool, MeshUpsample
 from spherecnn.layers.mesh_transpose import MeshConvTranspose
@@ -89,7 +91,16 @@ class MeshMethod(Method):
         return MeshUnpool(finer_mesh(check_mesh(coarse), check_mesh(fine)))
 
     def upsample(self, coarse: Grid, fine: Grid, mode: str = "bilinear") -> Layer:
-        return MeshUpsample(check_mesh(coarse), mode, grid_out=check_mesh(fine))
+        meshes = [check_mesh(fine)]
+        while meshes[-1] != check_mesh(coarse):
+            if meshes[-1].sites <= coarse.sites:
+                raise InputError(
+                    f"{fine!r} does not refine {coarse!r}; expected two meshes of which coarsen() of one leads to the "
+                    "other: give the grids before and after poolings."
+                )
+            meshes.append(meshes[-1].coarsen())
+        steps = [MeshUpsample(low, mode, grid_out=high) for high, low in pairwise(meshes)]
+        return steps[0] if len(steps) == 1 else Sequential(*reversed(steps))
 
     def conv_transpose(
         self,
