@@ -11,6 +11,8 @@ from spherecnn.grids.equirect import Equirect
 from spherecnn.grids.healpix import Healpix
 from spherecnn.grids.icosphere import Icosphere
 from spherecnn.grids.layouts import fold, unfold
+from spherecnn.grids.mesh import MeshGrid, mesh_from_config
+from spherecnn.grids.mesh_files import read_mesh, trimesh_order, write_mesh
 from spherecnn.grids.perspective import Perspective
 from spherecnn.grids.polyhedron import Polyhedron
 
@@ -20,13 +22,17 @@ __all__ = [
     "Grid",
     "Healpix",
     "Icosphere",
+    "MeshGrid",
     "Perspective",
     "Polyhedron",
     "angles",
     "directions",
     "fold",
     "from_config",
+    "read_mesh",
+    "trimesh_order",
     "unfold",
+    "write_mesh",
 ]
 
 _KINDS: dict[str, Any] = {
@@ -34,6 +40,7 @@ _KINDS: dict[str, Any] = {
     "equirect": Equirect,
     "healpix": Healpix,
     "icosphere": Icosphere,
+    "mesh": mesh_from_config,
     "polyhedron": Polyhedron,
 }
 

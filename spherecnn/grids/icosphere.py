@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
+from functools import lru_cache
 
 import numpy as np
 
 from spherecnn.errors import InputError, check_at_least
-from spherecnn.grids.base import Grid, angles, barycentric, read_only, solid_angles, wrap
+from spherecnn.grids.base import read_only
 from spherecnn.grids.descend import MOST_LEVELS, descend
-from spherecnn.grids.divide import Parts, divide_triangles
-
-if TYPE_CHECKING:
-    from scipy.spatial import cKDTree
+from spherecnn.grids.locate import unit
+from spherecnn.grids.mesh import MeshGrid
+from spherecnn.grids.mesh_tables import MeshTables
+from spherecnn.grids.subdivide import edges, quarters
 
 _GOLDEN = (1 + 5**0.5) / 2
 # Rectangles with sides in the golden ratio, in the planes xy, yz and zx, and the faces between their corners.
@@ -31,7 +29,7 @@ _FACES = [
 ]
 
 
-class Icosphere(Grid):
+class Icosphere(MeshGrid):
     r"""Vertices of the icosahedron subdivided `level` times: shape (10 4^level + 2,).
 
     Each step puts a vertex on the middle of every edge, moves it out to the sphere, and divides a face (a, b, c) into
@@ -89,28 +87,8 @@ class Icosphere(Grid):
         self.shape = (10 * 4**self.level + 2,)
 
     @property
-    def vertices(self) -> np.ndarray:
-        return _mesh(self.level)[0]
-
-    @property
-    def faces(self) -> np.ndarray:
-        return _mesh(self.level)[1]
-
-    @property
-    def xyz(self) -> np.ndarray:
-        return self.vertices
-
-    @cached_property
-    def lat(self) -> np.ndarray:
-        return read_only(angles(self.xyz)[0])
-
-    @cached_property
-    def lon(self) -> np.ndarray:
-        return read_only(wrap(angles(self.xyz)[1]))
-
-    @property
-    def area(self) -> np.ndarray:
-        return _areas(self.level)
+    def _tables(self) -> MeshTables:
+        return _tables(self.level)
 
     def coarsen(self) -> Icosphere:
         """Return the grid one level below, whose vertices are the first of this one."""
@@ -122,40 +100,14 @@ class Icosphere(Grid):
         """Return the grid one level above, which adds the middles of the edges."""
         return Icosphere(self.level + 1)
 
-    def nearest(self, xyz: np.ndarray) -> np.ndarray:
-        """Index of the vertex at the smallest angle from each direction: (P, 3) -> (P,)."""
-        return _tree(self.level).query(_unit(xyz))[1].astype(np.int64)
+    @property
+    def poolings(self) -> int:
+        """How often the mesh can be coarsened with the 42 vertices of level 1 left, or more."""
+        return max(0, self.level - 1)
 
     def face_of(self, xyz: np.ndarray) -> np.ndarray:
         """Index of the face that holds each direction: (P, 3) -> (P,). Of two that meet there, always the same."""
-        return descend(_unit(xyz), _centres0(), (_step(level) for level in range(self.level)))
-
-    def taps(self, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        r"""Corners (P, 3) of the face that holds each direction and their spherical barycentric weights (P, 3).
-
-        .. math:: d = a\,v_1 + b\,v_2 + c\,v_3,\qquad w = (a, b, c) / (a + b + c)
-
-        where the direction meets the flat triangle. Neighbouring faces agree on their edge, a linear function on the
-        triangle is read exactly, and a smooth one with an error of second order in the length of an edge.
-        """
-        xyz = _unit(xyz)
-        sites = self.faces[self.face_of(xyz)]
-        return sites, barycentric(xyz, *(self.vertices[sites[:, k]] for k in range(3)))
-
-    def divide(self, parts: int) -> Parts:
-        """Cut what is around each vertex into parts: of each in turn the directions (P, 3) and solid angles (P,).
-
-        Each face around is cut by the lines from its middle to the middles of its sides; the two triangles at the
-        vertex are its own. They are cut further, into `parts` squared in all or some more.
-        """
-        around, missing = _around(self.level)
-        finer = math.ceil(parts / 12**0.5)
-        for k in range(6):
-            v, left, right = (self.vertices[around[:, k, i]] for i in range(3))
-            middle = (v + left + right) / 3
-            for a, b, c in ((v, (v + left) / 2, middle), (v, middle, (v + right) / 2)):
-                for xyz, area in divide_triangles(a, b, c, finer):
-                    yield xyz, np.where(missing[:, k], 0.0, area)
+        return descend(unit(xyz), _centres0(), (_step(level) for level in range(self.level)))
 
     def config(self) -> dict[str, object]:
         return {"kind": "icosphere", "level": self.level}
@@ -171,21 +123,23 @@ class Icosphere(Grid):
 
 
 @lru_cache(maxsize=MOST_LEVELS + 1)
+def _tables(level: int) -> MeshTables:
+    return MeshTables(*_mesh(level), on_sphere=True)
+
+
+@lru_cache(maxsize=MOST_LEVELS + 1)
 def _mesh(level: int) -> tuple[np.ndarray, np.ndarray]:
     """Vertices and faces in the published order."""
     if level == 0:
         vertices = np.array(_CORNERS).reshape(12, 3) / (1 + _GOLDEN**2) ** 0.5
         return read_only(vertices + 0.0), read_only(np.array(_FACES, np.int64).reshape(20, 3))
     vertices, faces = _mesh(level - 1)
-    ends = np.sort(np.stack([faces, np.roll(faces, -1, axis=1)], axis=-1).reshape(-1, 2), axis=-1)
-    edge, of_face = np.unique(ends[:, 0] * len(vertices) + ends[:, 1], return_inverse=True)
-    middle = (vertices[edge // len(vertices)] + vertices[edge % len(vertices)]) / 2
+    ends, of_face = edges(faces, len(vertices))
+    middle = (vertices[ends[:, 0]] + vertices[ends[:, 1]]) / 2
     order = _published_order(middle)
     number = np.empty(len(order), np.int64)
     number[order] = len(vertices) + np.arange(len(order))
-    (a, b, c), (ab, bc, ca) = faces.T, number[of_face.reshape(-1, 3)].T
-    children = [(a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca)]
-    fine = np.stack([np.stack(child, axis=-1) for child in children], axis=1).reshape(-1, 3)
+    fine = quarters(faces, number[of_face])
     return read_only(_out_to_sphere(np.concatenate([vertices, middle[order]]))), read_only(fine)
 
 
@@ -203,41 +157,10 @@ def _out_to_sphere(xyz: np.ndarray) -> np.ndarray:
     return xyz + xyz / length * (1 - length)
 
 
-def _unit(xyz: np.ndarray) -> np.ndarray:
-    return xyz / np.linalg.norm(xyz, axis=-1, keepdims=True)
-
-
-@lru_cache(maxsize=MOST_LEVELS + 1)
-def _areas(level: int) -> np.ndarray:
-    vertices, faces = _mesh(level)
-    face = solid_angles(*(vertices[faces[:, k]] for k in range(3)))
-    return read_only(np.bincount(faces.ravel(), np.repeat(face / 3, 3), len(vertices)))
-
-
-@lru_cache(maxsize=MOST_LEVELS + 1)
-def _around(level: int) -> tuple[np.ndarray, np.ndarray]:
-    """Corners (P, 6, 3) of the faces around each vertex, itself first, and which are missing (P, 6)."""
-    vertices, faces = _mesh(level)
-    place = np.argsort(faces.ravel(), kind="stable")
-    turned = np.stack([faces[place // 3, (place + k) % 3] for k in range(3)], axis=-1)
-    around, missing = np.empty((len(vertices), 6, 3), np.int64), np.zeros((len(vertices), 6), bool)
-    # the corners of the icosahedron come first, with five faces each
-    around[:12, :5], around[12:] = turned[:60].reshape(12, 5, 3), turned[60:].reshape(-1, 6, 3)
-    around[:12, 5], missing[:12, 5] = around[:12, 0], True
-    return read_only(around), read_only(missing)
-
-
-@lru_cache(maxsize=MOST_LEVELS + 1)
-def _tree(level: int) -> cKDTree:
-    from scipy.spatial import cKDTree
-
-    return cKDTree(_mesh(level)[0])
-
-
 @lru_cache(maxsize=1)
 def _centres0() -> np.ndarray:
     vertices, faces = _mesh(0)
-    return read_only(_unit(vertices[faces].sum(axis=1)))
+    return read_only(unit(vertices[faces].sum(axis=1)))
 
 
 @lru_cache(maxsize=MOST_LEVELS)
