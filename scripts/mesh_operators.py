@@ -17,7 +17,7 @@ from typing import Any
 import click
 import numpy as np
 from mesh_operators_figure import figure  # beside this file
-from reporting import command_line, markdown_table, read, table_csv
+from reporting import markdown_table, read, table_csv
 from scipy import sparse
 from tqdm import tqdm
 
@@ -77,7 +77,7 @@ def main(levels: tuple[int, ...], seed: int, out: Path) -> None:
         rows += [row for name, mesh in other_meshes(level, seed) for row in measure(mesh, name, level)]
         poles += near_the_poles(grid)
         turns += rotation(grid, seed)
-    about = f"# {command_line('mesh_operators')}"
+    about = f"# python scripts/mesh_operators.py --seed {seed}"
     for name, header, found in (("", HEADER, rows), ("_poles", POLES, poles), ("_rotation", ROTATION, turns)):
         write_atomic(out / f"mesh_operators{name}.csv", table_csv([header, *found], about))
     written = read(out / "mesh_operators.csv")

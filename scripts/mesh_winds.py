@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 import numpy as np
 from matplotlib.figure import Figure
-from reporting import command_line, markdown_table, read, table_csv  # beside this file
+from reporting import markdown_table, read, table_csv  # beside this file
 from scipy import ndimage, sparse
 from scipy.sparse.linalg import splu
 from tqdm import tqdm
@@ -76,7 +76,7 @@ def main(folder: Path, levels: tuple[int, ...], degree: int, out: Path) -> None:
     make_folder(out)
     levels = tuple(sorted(set(levels)))
     rows = [row for level in tqdm(levels, desc="levels", disable=None) for row in compare(fields, level, degree)]
-    about = f"# {command_line('mesh_winds')}; radius {RADIUS:g} m"
+    about = f"# python scripts/mesh_winds.py --winds FOLDER --degree {degree}; radius {RADIUS:g} m"
     write_atomic(out / "mesh_winds.csv", table_csv([HEADER, *rows], about))
     sc.viz.save(figure(fields, Icosphere(min(5, levels[-1]))), out / "mesh_winds.png", dpi=100)
     click.echo(f"{markdown(read(out / 'mesh_winds.csv'))}\nWrote {out}: mesh_winds.csv and mesh_winds.png.")
@@ -176,7 +176,8 @@ def markdown(rows: list[dict[str, str]]) -> str:
     levels = sorted({int(row["level"]) for row in rows})
     found: dict[tuple[str, str, str], dict[int, str]] = {}
     for row in rows:
-        cell = f"{float(row['correlation']):.4f}, {100 * float(row['difference']):.2g} %"
+        percent = float(f"{100 * float(row['difference']):.2g}")
+        cell = f"{float(row['correlation']):.4f}, {percent:g} %"
         found.setdefault((row["product"], row["read"], row["smoothed"]), {})[int(row["level"])] = cell
     shown = {key: cells for key, cells in found.items() if key[1] == "quintic" or key[2] == "no"}
     lines = [(*key, *(shown[key][level] for level in levels)) for key in sorted(shown, key=_line)]
