@@ -140,7 +140,8 @@ def draw_mesh(
         axes.set_title(f"{degrees(lat, 'N', 'S')}, {degrees(lon, 'E', 'W')}", fontsize=9, pad=3)
         axes.set_axis_off()
     if map_axes is not None:
-        draw_unrolled(map_axes, unroll_mesh(grid, values, edges=seen, scale=scale))
+        height = max(1, round(_UNROLLED * size / _SIZE))
+        draw_unrolled(map_axes, unroll_mesh(grid, values, height=height, edges=seen, scale=scale))
     if scale is not None:
         _colour_bar(figure, bar_axes, scale, unit)
     return save(figure, path, dpi=round(120 * size / _SIZE))

@@ -61,7 +61,7 @@ Read a matrix in Python:
     type=click.FloatRange(0, min_open=True),
     default=1.0,
     show_default=True,
-    help="Of the sphere, with --apply: derivatives are per unit of it, 6371 for kilometres on the Earth.",
+    help="What a length of one of the mesh stands for, with --apply: 6371 for kilometres on the Earth.",
 )
 @click.option("--picture", type=s.PATH, help="Picture of the results.  [default: beside --out, in .png]")
 def command(
