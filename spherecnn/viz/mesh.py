@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from spherecnn.errors import InputError, check_at_least
 from spherecnn.grids import Equirect
+from spherecnn.grids.base import read_only
 from spherecnn.viz.figure import save
 from spherecnn.viz.globe import VIEWS, degrees, draw_graticule, view_frame
 from spherecnn.viz.labels import IGNORED
@@ -210,10 +212,7 @@ def unroll_mesh(
     """
     height = check_at_least("height", height, 1)
     edges = _wide(grid, height) if edges is None else edges
-    fine = 2 * height
-    xyz = Equirect(fine).xyz
-    face = (grid.face_of(xyz) if hasattr(grid, "face_of") else grid.nearest(xyz)).reshape(fine, 2 * fine)
-    weights = _weights_towards(grid, face.ravel(), xyz).reshape(*face.shape, 3)
+    face, weights = _unrolled(grid, 2 * height)
     rgb = _colour(grid, values, face, weights, scale)
     if edges:
         rgb[_borders(face)] *= _LINE
@@ -248,12 +247,19 @@ def _colour(
     return np.where(np.isfinite(read), read, IGNORED if read.shape[-1] == 3 else IGNORED[:1]) * np.ones(3)
 
 
-def _weights_towards(grid: Any, face: np.ndarray, xyz: np.ndarray) -> np.ndarray:
-    """Weights (P, 3) of the corners of a face where the ray in a direction meets it."""
+@lru_cache(maxsize=1)
+def _unrolled(grid: Any, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Face (H, W) in the direction of each pixel, and the weights (H, W, 3) of its corners where the ray meets it.
+
+    Kept, since pictures of one mesh are drawn one after the other.
+    """
+    xyz = Equirect(height).xyz
+    face = grid.face_of(xyz) if hasattr(grid, "face_of") else grid.nearest(xyz)
     a, b, c = (grid.vertices[grid.faces[face, k]] for k in range(3))
     volume = np.stack([np.einsum("pi,pi->p", xyz, np.cross(*pair)) for pair in ((b, c), (c, a), (a, b))], axis=-1)
     volume = volume.clip(0)
-    return volume / np.maximum(volume.sum(axis=-1, keepdims=True), 1e-300)
+    weights = volume / np.maximum(volume.sum(axis=-1, keepdims=True), 1e-300)
+    return read_only(face.reshape(height, -1)), read_only(weights.reshape(height, -1, 3))
 
 
 def _borders(face: np.ndarray) -> np.ndarray:

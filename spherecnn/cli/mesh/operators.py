@@ -124,6 +124,7 @@ def _write_matrices(out: Path, grid: MeshGrid, given: dict[str, Any]) -> None:
         "derivatives_kind": np.array(given["derivatives"]),
     }
     for name, matrix in found.items():
+        matrix.sort_indices()
         parts = {
             "data": matrix.data,
             "indices": matrix.indices,
