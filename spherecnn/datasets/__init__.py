@@ -14,6 +14,11 @@ from spherecnn.datasets.omnimnist import omni_mnist
 from spherecnn.datasets.paired import PairedFolder, paired, read_labels
 from spherecnn.datasets.planar import FlatPictures, Place, PlanarDataset
 from spherecnn.datasets.project import project_planar
+from spherecnn.datasets.shape_files import holds_shapes
+from spherecnn.datasets.shape_folder import ProjectedShapes, holds_projections, shapes
+from spherecnn.datasets.shape_projection import project_shapes
+from spherecnn.datasets.shapes import CHANNELS as SHAPE_CHANNELS
+from spherecnn.datasets.shapes import project_shape, read_shape
 from spherecnn.datasets.split import stratified_split
 from spherecnn.datasets.transforms import (
     Compose,
@@ -25,6 +30,7 @@ from spherecnn.datasets.transforms import (
 )
 
 __all__ = [
+    "SHAPE_CHANNELS",
     "Compose",
     "FlatPictures",
     "Holes",
@@ -36,9 +42,12 @@ __all__ = [
     "Photometric",
     "Place",
     "PlanarDataset",
+    "ProjectedShapes",
     "RotateAugment",
     "digits",
     "hide",
+    "holds_projections",
+    "holds_shapes",
     "inpainting",
     "looking_at",
     "mnist",
@@ -47,10 +56,14 @@ __all__ = [
     "paired",
     "panoramas",
     "project_planar",
+    "project_shape",
+    "project_shapes",
     "random_rotation",
     "read_idx",
     "read_labels",
     "read_panorama",
+    "read_shape",
     "rotate",
+    "shapes",
     "stratified_split",
 ]

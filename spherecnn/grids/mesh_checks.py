@@ -34,9 +34,9 @@ def check_mesh(vertices: object, faces: object) -> tuple[np.ndarray, np.ndarray]
     --------
     >>> solid = [[0, 1, 2], [0, 3, 1], [1, 3, 2], [2, 3, 0]]
     >>> corners = [[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]
-    >>> check_mesh(corners, solid[:3])
+    >>> check_mesh(corners, [[0, 1, 2], [0, 3, 2], [1, 3, 2], [2, 3, 0]])
     Traceback (most recent call last):
-    spherecnn.errors.InputError: edge (0, 2) has one face; expected a closed mesh, two faces to an edge: fill the hole.
+    spherecnn.errors.InputError: edge (0, 1) has one face; expected a closed mesh, two faces to an edge: fill the hole.
     >>> check_mesh(corners, np.array(solid)[:, ::-1])
     Traceback (most recent call last):
     spherecnn.errors.InputError: the faces are clockwise seen from outside; expected counterclockwise: flip the faces, faces[:, ::-1].
@@ -184,7 +184,7 @@ def _star(vertices: np.ndarray, faces: np.ndarray) -> None:
     bad = edge_on | (height < 0)
     if bad.any():
         f = int(np.argmax(bad))
-        seen = "lies in a plane through the origin" if edge_on[f] else "is seen from outside by the origin"
+        seen = "lies in a plane through the origin" if edge_on[f] else "is seen from its outer side by the origin"
         raise InputError(
             f"face {f}, {_row(faces[f])}, {seen}; expected a star-shaped mesh, of which the origin sees every face "
             "from inside: move the mesh so that the origin does, or use a convex one."

@@ -63,7 +63,7 @@ def read_mesh(path: str | os.PathLike[str]) -> MeshGrid:
     try:
         return MeshGrid(vertices, faces)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{path} is cut short or holds another kind of mesh: {error}") from None
 
 
 def write_mesh(path: str | os.PathLike[str], grid: MeshGrid, colours: np.ndarray | None = None) -> None:
@@ -113,9 +113,10 @@ def write_mesh(path: str | os.PathLike[str], grid: MeshGrid, colours: np.ndarray
 def trimesh_order(level: int) -> np.ndarray:
     """Vertex of `Icosphere` that each vertex of ``trimesh.creation.icosphere(level)`` is: (P,).
 
-    Both begin with the same icosahedron, in the same place and order, and add the middles of its edges level by level;
-    no rotation lies between them. The new vertices of a level are numbered otherwise from level 1 on, and faces from
-    level 0 on.
+    The orders differ from level 1 on. Both begin with the same icosahedron, in the same place with the same numbers,
+    and add the middles of its edges level by level; no rotation lies between them, but the middles are numbered
+    otherwise, and so are the faces.
+
     Values on trimesh's vertices are ``values[trimesh_order(level)]``, and values of theirs go to ours by
     ``ours[trimesh_order(level)] = theirs``.
 
@@ -127,7 +128,7 @@ def trimesh_order(level: int) -> np.ndarray:
     Examples
     --------
     >>> trimesh_order(1)[:14]
-    array([0])
+    array([ 0,  1,  2,  3,  4,  5,  6,  7,  8,  9, 10, 11, 14, 15])
     """
     import trimesh
 
@@ -173,7 +174,8 @@ def _parsed(path: str | os.PathLike[str], content: bytes, kind: str) -> Any:
 
 
 def _told(error: Exception) -> str:
-    return " ".join(str(error).split())[:120].rstrip(".") or type(error).__name__
+    words = " ".join(str(error).split())
+    return words.split(". ")[0][:120].rstrip(".") or type(error).__name__
 
 
 def _merged(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -187,7 +189,9 @@ def _merged(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def _checked_colours(colours: object, kind: str, grid: MeshGrid) -> np.ndarray:
     if kind not in _COLOURED:
-        raise InputError(f"{kind.upper()} files hold no colours of vertices; expected PLY or GLB: rename the file.")
+        raise InputError(
+            f"{kind.upper()} files hold no colours of vertices here; expected PLY or GLB: rename the file."
+        )
     array = np.asarray(colours)
     if array.dtype != np.uint8 or array.ndim != 2 or array.shape[0] != grid.sites or array.shape[1] not in (3, 4):
         raise InputError(

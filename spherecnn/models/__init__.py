@@ -20,6 +20,8 @@ from spherecnn.models.coordconv import (
 from spherecnn.models.deeplab import DeepLab, deeplab
 from spherecnn.models.encoder_decoder import EncoderDecoder, encoder_decoder
 from spherecnn.models.inpainter import Inpainter, inpainter
+from spherecnn.models.mesh import MeshClassifier, mesh_classifier, mesh_modelnet
+from spherecnn.models.mesh_block import MeshResBlock
 from spherecnn.models.residual import Bottleneck, ResidualBlock
 from spherecnn.models.resnet import ResNet, resnet
 from spherecnn.models.spherenet import SphereNet, spherenet
@@ -38,6 +40,8 @@ __all__ = [
     "EncoderDecoder",
     "GatedConv",
     "Inpainter",
+    "MeshClassifier",
+    "MeshResBlock",
     "ResNet",
     "ResidualBlock",
     "SphereNet",
@@ -55,6 +59,8 @@ __all__ = [
     "deeplab",
     "encoder_decoder",
     "inpainter",
+    "mesh_classifier",
+    "mesh_modelnet",
     "resnet",
     "spherenet",
     "spherephd",
@@ -68,6 +74,7 @@ MODELS: dict[str, Callable[..., Any]] = {
     "deeplab": deeplab,
     "encoder_decoder": encoder_decoder,
     "inpainter": inpainter,
+    "mesh_classifier": mesh_classifier,
     "resnet": resnet,
     "spherenet": spherenet,
     "spherephd": spherephd,
