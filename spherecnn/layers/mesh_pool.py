@@ -23,7 +23,7 @@ from spherecnn.stencils.mesh_levels import (
 )
 
 if TYPE_CHECKING:
-    from spherecnn.grids.icosphere import Icosphere as Mesh
+    from spherecnn.grids.mesh import MeshGrid
 
 POOL_MODES = ("max", *AVERAGES)
 
@@ -75,7 +75,7 @@ class MeshPool(Layer):
     (array([27., 41., 25., 39.], dtype=float32), array([27, 41, 25, 39], dtype=int32))
     """
 
-    def __init__(self, grid: Mesh, mode: str = "max", return_indices: bool = False):
+    def __init__(self, grid: MeshGrid, mode: str = "max", return_indices: bool = False):
         super().__init__()
         check_choice("mode", mode, POOL_MODES)
         check_choice("return_indices", return_indices, (False, True))
@@ -146,7 +146,7 @@ class MeshUnpool(Layer):
            -11.,   0.,   0.], dtype=float32)
     """
 
-    def __init__(self, grid: Mesh):
+    def __init__(self, grid: MeshGrid):
         super().__init__()
         self.grid = check_mesh(grid)
         self.coarse = self.grid.coarsen()
@@ -231,7 +231,7 @@ class MeshUpsample(Layer):
     array([10. , 11. ,  4.5,  6.5,  0.5,  2.5], dtype=float32)
     """
 
-    def __init__(self, grid: Mesh, mode: str = "bilinear"):
+    def __init__(self, grid: MeshGrid, mode: str = "bilinear"):
         super().__init__()
         check_choice("mode", mode, UPSAMPLE_MODES)
         self.grid, self.mode = check_mesh(grid), mode

@@ -15,7 +15,7 @@ from spherecnn.stencils import MESH_OPERATORS, Stencil
 from spherecnn.stencils.mesh_levels import FILLS, mesh_transpose
 
 if TYPE_CHECKING:
-    from spherecnn.grids.icosphere import Icosphere as Mesh
+    from spherecnn.grids.mesh import MeshGrid
 
 
 class MeshConvTranspose(MeshConv):
@@ -72,7 +72,7 @@ class MeshConvTranspose(MeshConv):
         self,
         in_channels: int,
         out_channels: int,
-        grid: Mesh,
+        grid: MeshGrid,
         fill: str = "ones",
         groups: int = 1,
         bias: bool = True,

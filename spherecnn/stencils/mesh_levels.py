@@ -16,7 +16,7 @@ from spherecnn.stencils.sparse import SparseStencil
 from spherecnn.stencils.table import table
 
 if TYPE_CHECKING:
-    from spherecnn.grids.icosphere import Icosphere as Mesh
+    from spherecnn.grids.mesh import MeshGrid
 
 FILLS = ("ones", "zeros", "interpolated")
 UPSAMPLE_MODES = ("bilinear", "nearest")
@@ -24,7 +24,7 @@ AVERAGES = ("mean", "area", "subsample")
 
 
 @lru_cache(maxsize=32)
-def edge_ends(grid: Mesh) -> np.ndarray:
+def edge_ends(grid: MeshGrid) -> np.ndarray:
     """The two vertices of the coarser mesh, the lower number first, between which each further vertex lies.
 
     Parameters
@@ -56,7 +56,7 @@ def edge_ends(grid: Mesh) -> np.ndarray:
 
 
 @lru_cache(maxsize=32)
-def mesh_pooling(grid: Mesh) -> Stencil:
+def mesh_pooling(grid: MeshGrid) -> Stencil:
     """Stencil of the windows of pooling: a vertex of the coarser mesh, then its neighbours on this one.
 
     Neighbours, the middles of its edges, come in the order of their numbers; where there are fewer than elsewhere,
@@ -79,7 +79,7 @@ def mesh_pooling(grid: Mesh) -> Stencil:
 
 
 @lru_cache(maxsize=64)
-def coarsening_matrix(grid: Mesh, mode: str, dtype: Any = np.float64, transposed: bool = False) -> Any:
+def coarsening_matrix(grid: MeshGrid, mode: str, dtype: Any = np.float64, transposed: bool = False) -> Any:
     """Matrix (P', P) to the coarser mesh: means over the windows of `mesh_pooling`, or its vertices alone.
 
     Parameters
@@ -112,7 +112,7 @@ def coarsening_matrix(grid: Mesh, mode: str, dtype: Any = np.float64, transposed
 
 
 @lru_cache(maxsize=64)
-def refining_matrix(grid: Mesh, mode: str, dtype: Any = np.float64, transposed: bool = False) -> Any:
+def refining_matrix(grid: MeshGrid, mode: str, dtype: Any = np.float64, transposed: bool = False) -> Any:
     """Matrix (P, P') to the next finer mesh: vertices keep their values; middles of edges have those of the ends.
 
     Parameters
@@ -147,7 +147,7 @@ def refining_matrix(grid: Mesh, mode: str, dtype: Any = np.float64, transposed: 
 
 @lru_cache(maxsize=32)
 def mesh_transpose(
-    grid: Mesh,
+    grid: MeshGrid,
     fill: str = "ones",
     operators: tuple[str, ...] = OPERATORS,
     laplacian: str = "published",
