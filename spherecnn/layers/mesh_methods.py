@@ -122,10 +122,11 @@ register(
         *("published", "published", "ones"),
     )
 )
+# A Laplacian over areas grows fourfold with a level; as all weights take steps of one size, networks then learn slowly.
 register(
     MeshMethod(
-        "mesh_exact",
-        "the same, the Laplacian over areas, derivatives along unit vectors, none at a pole",
-        *("mass", "compass", "interpolated"),
+        "mesh_compass",
+        "the same, derivatives along unit vectors and none at a pole; upwards, new vertices are interpolated",
+        *("published", "compass", "interpolated"),
     )
 )
