@@ -20,9 +20,10 @@ from mesh_training import (  # beside this file
     Script,
     Settings,
     held_out,
+    in_words,
+    test_accuracy,
     train,
     training_options,
-    with_weights,
     write_results,
 )
 from reporting import command_line
@@ -35,7 +36,6 @@ from spherecnn.files import make_folder
 
 # Percent, upright digits in training and test.
 PUBLISHED = 99.23
-TEST_BATCH = 256
 QUICK = {"digits": 1000, "epochs": 1, "held": 200}
 RESULTS = (
     *("projection", "level", "width", "parameters", "digits", "held", "augment", "lr", "schedule", "batch", "epochs"),
@@ -138,7 +138,7 @@ def main(
         Wobble(whole.project, shift, turn) if moved else None,
     )
     test = read("test")
-    tested = {which: accuracy(with_weights(net, out, which), test) for which in ("best", "last")}
+    tested = test_accuracy(net, out, test, held > 0)
     seen = 100 * history.best if held else float("nan")
     moves = f"{shift:g} pixels, {turn:g} degrees" if moved else "none"
     row = (projection if archive is None else "archive", level, width, net.parameter_count, len(kept), held, moves)
@@ -146,12 +146,9 @@ def main(
     row += (round(tested["last"], 2), round(tested["best"], 2), round(sum(history["seconds"]), 1))
     write_results(out, RESULTS, row, command_line("mesh_mnist"))
     draw(net, test, out / "predictions.png")
-    chosen = "validation" if held else "training"
     click.echo(
-        f"{net.parameter_count:,} parameters, {history.epochs} epochs: {tested['last']:.2f} % of {len(test):,} test "
-        f"digits with the last weights, {tested['best']:.2f} % with those of epoch {history.best_epoch}, the best in "
-        f"{chosen}; published {PUBLISHED} %, the best epoch in test.\n"
-        f"Wrote {out}: log.csv, curves.png, results.csv, predictions.png, best.safetensors and last.safetensors."
+        f"{net.parameter_count:,} parameters, {in_words(tested, history, test, 'digits')}; published {PUBLISHED} %, "
+        f"the best epoch in test.\nWrote {out}: log.csv, curves.png, results.csv, predictions.png and the weights."
     )
 
 
@@ -163,11 +160,6 @@ def reader(data: Path | None, archive: Path | None, grid: Any, projection: str) 
         parts = sc.datasets.read_mesh_mnist(archive, grid)
         return parts.__getitem__
     return lambda split: sc.datasets.mesh_mnist(data, grid, split=split, projection=projection)
-
-
-def accuracy(net: Any, data: Any) -> float:
-    """Percent of right classes."""
-    return 100 * sc.training.evaluate(net, data, task=Best(), batch_size=TEST_BATCH, progress=True)["accuracy"]
 
 
 def draw(net: Any, data: Any, path: Path, count: int = 12) -> None:

@@ -19,9 +19,10 @@ from mesh_training import (  # beside this file
     Best,
     Script,
     Settings,
+    in_words,
+    test_accuracy,
     train,
     training_options,
-    with_weights,
     write_results,
 )
 from reporting import command_line
@@ -106,20 +107,15 @@ def main(
     settings = Settings(epochs, batch, lr, schedule, seed, step=25, gamma=0.7, minutes=minutes, resume=resume)
     config = {"run": {"level": level, "width": width, "held": held, "up": up}, "model": net.config}
     history = train(net, learn, other, Best(), settings, out, config)
-    tested = {
-        which: 100 * sc.training.evaluate(with_weights(net, out, which), test, task=Best(), progress=True)["accuracy"]
-        for which in ("last", "best")
-    }
+    tested = test_accuracy(net, out, test, other is not None)
     count, seen = len(other) if other else 0, 100 * history.best if other else float("nan")
     row = (level, width, net.parameter_count, len(learn.classes), len(learn), count, lr, schedule, batch)
     row += (history.epochs, seed, history.best_epoch, *(round(v, 2) for v in (seen, tested["last"], tested["best"])))
     write_results(out, RESULTS, (*row, round(sum(history["seconds"]), 1)), command_line("mesh_modelnet"))
     draw(net, test, out / "predictions.png")
     click.echo(
-        f"{net.parameter_count:,} parameters, {history.epochs} epochs: {tested['last']:.2f} % of {len(test):,} test "
-        f"shapes with the last weights, {tested['best']:.2f} % with those of epoch {history.best_epoch}; published on "
-        f"ModelNet40 {PUBLISHED} %.\n"
-        f"Wrote {out}: log.csv, curves.png, results.csv, predictions.png, best.safetensors and last.safetensors."
+        f"{net.parameter_count:,} parameters, {in_words(tested, history, test, 'shapes')}; published on ModelNet40 "
+        f"{PUBLISHED} %.\nWrote {out}: log.csv, curves.png, results.csv, predictions.png and the weights."
     )
 
 

@@ -47,11 +47,12 @@ def figure(
 
 
 def _slopes(axes: Axes, levels: list[int]) -> None:
-    first = levels[0]
-    for power, start in ((1, 3.5), (2, 1.5)):
-        line = [start * 2.0 ** (-power * (level - first)) for level in levels]
+    for power, start, place in ((1, 3.5, 1), (2, 1.5, -2)):
+        line = [start * 2.0 ** (-power * (level - levels[0])) for level in levels]
         axes.semilogy(levels, line, ":", color="grey", lw=1)
-        axes.annotate(f"order {power}", (first, start), (6, 4), textcoords="offset points", color="grey", fontsize=8)
+        if len(levels) > 2:
+            offset = {"xytext": (4, 3), "textcoords": "offset points"}
+            axes.annotate(f"order {power}", (levels[place], line[place]), color="grey", fontsize=8, **offset)
 
 
 def _globe(axes: Axes, errors: np.ndarray, grid: Icosphere) -> None:

@@ -144,6 +144,23 @@ def with_weights(net: Any, out: Path, which: str) -> Any:
     return net
 
 
+def test_accuracy(net: Any, out: Path, test: Any, validated: bool) -> dict[str, float]:
+    """Percent of right classes with the "last" weights, and with the "best" in validation, NaN where there was none."""
+    found = {"best": float("nan")}
+    for which in ("best", "last") if validated else ("last",):
+        scores = sc.training.evaluate(with_weights(net, out, which), test, task=Best(), batch_size=256, progress=True)
+        found[which] = 100 * scores["accuracy"]
+    return found
+
+
+def in_words(found: dict[str, float], history: Any, test: Any, noun: str) -> str:
+    """One sentence about `test_accuracy`."""
+    text = f"{history.epochs} epochs: {found['last']:.2f} % of {len(test):,} test {noun} with the last weights"
+    if np.isnan(found["best"]):
+        return text
+    return f"{text}, {found['best']:.2f} % with those of epoch {history.best_epoch}, the best in validation"
+
+
 def held_out(samples: int, held: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Sorted indices to train on, and of a validation part of so many samples."""
     if not 0 <= held < samples:

@@ -124,7 +124,7 @@ class VertexFiles:
 def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """The arrays ``data`` and ``labels`` of an NPZ file."""
     try:
-        with np.load(path, allow_pickle=False) as found:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as found:
             if isinstance(found, np.ndarray):
                 raise InputError(
                     f"{path} is one array; expected an NPZ file of data and labels: make it with numpy.savez."

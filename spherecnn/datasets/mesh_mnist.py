@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import numpy as np
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import coo_array, csr_array, diags_array
 from tqdm import tqdm
 
 from spherecnn.datasets.idx import mnist
@@ -81,7 +81,9 @@ class DigitProjection:
         self.grid, self.projection, self.shape = grid, projection, (shape[0], shape[1])
         x, y, z = np.reshape(grid.xyz, (-1, 3)).T
         if projection == "direct":
-            self.weights = _picture_weights(-x, -z, y, self.shape, 0.5)
+            # Light grazes the north pole too, on its way to the middle of the picture.
+            lit = diags_array((y < 0.5).astype(float))
+            self.weights = csr_array(lit @ _picture_weights(-x, -z, y, self.shape, 0.5))
             return
         image = _picture_weights(*_driscoll_healy(), self.shape, 0.0)
         sites = _image_weights(x, z, -y)

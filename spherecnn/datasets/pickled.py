@@ -126,6 +126,13 @@ class _Latin1(_Record):
         return text.encode("latin1")
 
 
+class _NoBytes(_Record):
+    """How old protocols store no bytes."""
+
+    def __new__(cls) -> Any:
+        return b""
+
+
 class _Sparse(_Record):
     kind: Any = None
 
@@ -163,6 +170,7 @@ _KNOWN: dict[tuple[str, str], type] = {
     ("numpy", "ndarray"): _Ndarray,
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _Latin1,
+    ("__builtin__", "bytes"): _NoBytes,
     **{
         (f"scipy.sparse.{dash}{kind}", f"{kind}_{form}"): made
         for kind, made in (("coo", _Coo), ("csc", _Csc), ("csr", _Csr))
