@@ -137,7 +137,7 @@ def test_damaged_and_foreign_files(name, content, says, tmp_path):
     [
         ("in.png --to spherephd --level 9 --out o.npz", "--level"),
         ("in.png --to spherephd --level 2 --out o.png", "expected a name in .npz, .npy"),
-        ("in.png --to equirect --level 2 --out o.png", "expected it with --to spherephd only"),
+        ("in.png --to equirect --level 2 --out o.png", "expected it with --to spherephd or --to icosphere only"),
         ("in.png --to cubemap --edges --out o.png", "expected it with --to globe only"),
         ("in.png --from spherephd --to equirect --out o.png", "expected a name in .npz, .npy"),
         ("f.npz --from equirect --to cubemap --out o.png", "cannot be read as a picture"),

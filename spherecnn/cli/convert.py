@@ -1,4 +1,4 @@
-"""`spherecnn convert`: a panorama as a cubemap, faces of a polyhedron, a view, a globe, or another size, and back."""
+"""`spherecnn convert`: a panorama as a cubemap, on a polyhedron or a mesh, a view, a globe, another size, and back."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ import numpy as np
 from spherecnn.cli import faces as face_files
 from spherecnn.cli import options as o
 from spherecnn.cli import pictures
+from spherecnn.cli import signals as signal_files
 from spherecnn.errors import InputError
-from spherecnn.grids import Cubemap, Equirect, Grid, Perspective, Polyhedron, fold, unfold
+from spherecnn.grids import Cubemap, Equirect, Grid, Icosphere, MeshGrid, Perspective, Polyhedron, fold, unfold
 from spherecnn.grids.layouts import LAYOUTS, layout_of
 from spherecnn.grids.polyhedron import MOST_LEVELS
 from spherecnn.grids.resample import resample
 
-SOURCES = ("equirect", *LAYOUTS, "folder", "spherephd")
+SOURCES = ("equirect", *LAYOUTS, "folder", "spherephd", "icosphere")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def _cubemap_grid(source: Any, given: dict[str, Any]) -> Cubemap:
     if isinstance(source, Cubemap):
         same = source.size
     else:
-        same = 2 * 2**source.level if isinstance(source, Polyhedron) else max(1, round(source.width / 4))
+        same = max(1, round(source.width / 4)) if isinstance(source, Equirect) else math.ceil(rows_for(source) / 2)
     return Cubemap(given["size"] or same)
 
 
@@ -73,10 +74,21 @@ def _equirect_grid(source: Any, given: dict[str, Any]) -> Equirect:
     if height is None and width is None and isinstance(source, Equirect):
         return source
     if height is None and width is None:
-        height = 2 * source.size if isinstance(source, Cubemap) else 4 * 2**source.level
+        height = 2 * source.size if isinstance(source, Cubemap) else rows_for(source)
     elif height is None:
         height = math.ceil(width / 2)
     return Equirect(height, width)
+
+
+def rows_for(source: Grid) -> int:
+    """Rows of a panorama with about as many pixels, where it is not stretched, as faces or vertices.
+
+    Examples
+    --------
+    >>> rows_for(Polyhedron(4)), rows_for(Icosphere(4))
+    (64, 45)
+    """
+    return 4 * 2**source.level if isinstance(source, Polyhedron) else max(1, round(math.pi / source.pixel_side))
 
 
 def _check_picture(out: Path, given: dict[str, Any]) -> None:
@@ -116,6 +128,31 @@ def _write_faces(out: Path, pixels: np.ndarray, grid: Any, given: dict[str, Any]
     return f"spherecnn convert {out} --to globe --out globe.png"
 
 
+def vertex_grid(source: Any, level: int | None) -> MeshGrid:
+    """The icosphere of a level; by default the mesh itself, or the level with about as many vertices as sites."""
+    if level is None and isinstance(source, MeshGrid):
+        return source
+    same = math.log(max(10, source.sites - 2) / 10, 4)
+    return Icosphere(min(max(0, round(same)), MOST_LEVELS) if level is None else level)
+
+
+def _vertex_grid(source: Any, given: dict[str, Any]) -> MeshGrid:
+    return vertex_grid(source, given["level"])
+
+
+def _check_vertices(out: Path, given: dict[str, Any]) -> None:
+    if not signal_files.is_signal(out):
+        raise InputError(
+            f"the file of values is {out}; expected a name in {', '.join(face_files.SUFFIXES)}: rename it, or use "
+            "`spherecnn mesh convert`, which writes coloured meshes too."
+        )
+
+
+def _write_vertices(out: Path, pixels: np.ndarray, grid: Any, given: dict[str, Any]) -> str:
+    signal_files.write_signal(out, signal_files.Signal(pixels, grid))
+    return f"spherecnn mesh view {out} --out {out.stem}.png"
+
+
 def _globe_grid(source: Any, given: dict[str, Any]) -> Any:
     return source
 
@@ -142,6 +179,7 @@ TARGETS = {
         ("lat", "lon", "roll", "fov", "height", "width"), _perspective_grid, _check_picture, _write_perspective
     ),
     "spherephd": Target(("level",), _face_grid, _check_faces, _write_faces),
+    "icosphere": Target(("level",), _vertex_grid, _check_vertices, _write_vertices),
     "globe": Target(("lat", "lon", "size", "edges"), _globe_grid, _check_picture, _write_globe),
 }
 
@@ -155,6 +193,7 @@ Examples:
   spherecnn convert room.jpg --to perspective --lat 10 --lon 90 --fov 75 --out east.png
   spherecnn convert room.jpg --to cubemap --layout folder --out faces/
   spherecnn convert room.jpg --to spherephd --level 6 --out room.npz
+  spherecnn convert room.jpg --to icosphere --level 6 --out vertices.npz
   spherecnn convert room.npz --to globe --lat 30 --lon 60 --out globe.png
   spherecnn convert room.npz --to equirect --height 512 --out back.png""",
 )
@@ -169,7 +208,9 @@ Examples:
 @click.option("--from", "kind", type=click.Choice(SOURCES), help="What IN is; by default what its shape shows.")
 @click.option("--size", type=o.AT_LEAST_1, help="Pixels along an edge of a face (cubemap), or across (globe).")
 @click.option(
-    "--level", type=click.IntRange(0, MOST_LEVELS), help="Times that the icosahedron's edges are halved (spherephd)."
+    "--level",
+    type=click.IntRange(0, MOST_LEVELS),
+    help="Times that the icosahedron's edges are halved (spherephd, icosphere).",
 )
 @click.option("--edges", is_flag=True, default=None, help="Draw lines between faces or pixels of one colour (globe).")
 @click.option(
@@ -198,6 +239,7 @@ def command(source: Path, to: str, out: Path, kind: str | None, sampling: str, *
     equirect     a panorama of another size, or from a cubemap
     perspective  what a camera sees that looks towards --lat, --lon
     spherephd    the 20 * 4^level faces of a subdivided icosahedron: an .npz file
+    icosphere    its 10 * 4^level + 2 vertices: an .npz file, see also mesh convert
     globe        the sphere from outside, above --lat, --lon; faces as triangles
 
     Channels and bits stay: grey or colour, with or without alpha, 16-bit grey.
@@ -223,6 +265,8 @@ def read_sphere(path: Path, kind: str | None = None) -> tuple[np.ndarray, Any, l
     if path.is_dir():
         faces, files = pictures.read_faces(path)
         return faces, Cubemap(faces.shape[1]), files
+    if kind == "icosphere" or (kind is None and signal_files.on_vertices(path)):
+        return *_read_vertices(path), []
     if kind == "spherephd" or (kind is None and path.suffix.lower() in face_files.SUFFIXES):
         return *face_files.read_faces(path), []
     pixels = pictures.read_picture(path)
@@ -240,6 +284,21 @@ def read_sphere(path: Path, kind: str | None = None) -> tuple[np.ndarray, Any, l
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     return faces, Cubemap(faces.shape[1]), [path]
+
+
+def _read_vertices(path: Path) -> tuple[np.ndarray, MeshGrid]:
+    """Pixels at the vertices of a mesh, and the mesh."""
+    signal = signal_files.read_signal(path)
+    if not signal_files.holds_pixels(signal):
+        raise InputError(
+            f"{path} holds {signal.channels} channels of {signal.values.dtype}; expected the pixels of a picture, "
+            "uint8 or uint16 in 1 to 4 channels: show one channel by `spherecnn mesh convert` or `spherecnn mesh view`."
+        )
+    if not isinstance(signal.grid, MeshGrid):
+        raise InputError(
+            f"{path} holds values on {signal.grid!r} and --from is icosphere; expected both to agree: leave it out."
+        )
+    return signal.values, signal.grid
 
 
 def _shown_by(pixels: np.ndarray) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -46,16 +47,19 @@ def command(
     inpaint   L1, L2 and PSNR in the holes
     """
     model, config = o.load_run(run, weights)
+    held = task_of(config).held_back(config, model.grid, rotate, data)
+    out = out or run / ("evaluate" if rotate == "none" else f"evaluate-{rotate}")
+    click.echo(measure(model, config, held, batch_size, out, rotate) + f"\nNext: spherecnn predict {run} PICTURE...")
+
+
+def measure(model: Any, config: dict[str, Any], held: Any, batch_size: int, out: Path, rotate: str) -> str:
+    """Measure a model on data and write the files of its task; return what to say."""
     kind = task_of(config)
-    held = kind.held_back(config, model.grid, rotate, data)
     task = kind.task(config, model.grid)
     found = sc.training.evaluate(model, held, task=task, batch_size=batch_size, metrics=kind.asked, progress=True)
-    out = make_folder(out or run / ("evaluate" if rotate == "none" else f"evaluate-{rotate}"))
+    make_folder(out)
     said, written = kind.report(found, config, out)
     written += kind.draw_examples(model, task, held, config, out)
     turned = {"none": "as they are", "yaw": "turned about the axis", "so3": "turned at random"}[rotate]
-    click.echo(
-        f"{len(held)} pictures, {turned}: {said}\n"
-        f"Wrote {out}: {', '.join(written)}.\n"
-        f"Next: spherecnn predict {run} PICTURE..."
-    )
+    noun = getattr(held, "noun", "pictures")
+    return f"{len(held)} {noun}, {turned}: {said}\nWrote {out}: {', '.join(written)}."

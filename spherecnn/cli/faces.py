@@ -7,6 +7,7 @@ import tokenize
 import warnings
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from spherecnn.grids import Polyhedron
 from spherecnn.grids.polyhedron import MOST_LEVELS
 
 SUFFIXES = (".npz", ".npy")
+_HINT = "make it again with `spherecnn convert --to spherephd`"
 # What numpy and zipfile raise on damaged files.
 _DAMAGE = (
     *(ValueError, KeyError, EOFError, OSError, RuntimeError, MemoryError, SyntaxError),
@@ -45,7 +47,7 @@ def read_faces(path: Path) -> tuple[np.ndarray, Polyhedron]:
     """Values (P, C) of uint8 or uint16 in a file of faces, and their grid; nothing in it is run."""
     check_suffix(path)
     with open(path, "rb") as file:  # what cannot be opened is not damaged
-        arrays = _load(file, path)
+        arrays = load_arrays(file, path, ("values", "kind", "level"), "faces", _HINT)
     values = arrays["values"]
     level = next((n for n in range(MOST_LEVELS + 1) if values.shape[:1] == (20 * 4**n,)), None)
     if values.ndim != 2 or level is None or values.shape[1] not in KINDS or values.dtype not in (np.uint8, np.uint16):
@@ -64,20 +66,26 @@ def read_faces(path: Path) -> tuple[np.ndarray, Polyhedron]:
     return values, grid
 
 
-def _load(file: io.BufferedReader, path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file; a single one is "values"."""
+def load_arrays(
+    file: io.BufferedReader, path: Path, names: Sequence[str], what: str, hint: str, optional: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
+    """The arrays of a file with these names, and those of the optional ones that it holds; a single one is "values".
+
+    `what` the file is read as, and the `hint` what to do, are for the message where that fails.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd headers
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 return {"values": loaded}
-            return {name: loaded[name] for name in ("values", "kind", "level")}
+            return {name: loaded[name] for name in (*names, *(name for name in optional if name in loaded))}
     except _DAMAGE as error:
         why = str(error).split("\n")[0].split(". ")[0].rstrip(".") or "it ends early"
         if "pickle" in why:
             why = "it is no such file, or holds Python objects"
+        known = [*names, *optional]
+        listed = f"{', '.join(known[:-1])} and {known[-1]}"
         raise InputError(
-            f"{path} cannot be read as faces ({why}); expected plain arrays named values, kind and level: make it "
-            "again with `spherecnn convert --to spherephd`."
+            f"{path} cannot be read as {what} ({why}); expected plain arrays named {listed}: {hint}."
         ) from error

@@ -18,7 +18,7 @@ from spherecnn.training.optim import OPTIMIZERS
 from spherecnn.training.schedule import SCHEDULES
 
 # What a run's config.toml records beside the options.
-RECORDED = {"classes", "class_weight", "label_mean", "label_std"}
+RECORDED = {"classes", "class_weight", "label_mean", "label_std", "channel_mean", "channel_std"}
 # Options that do not change what a run computes, and may be given anew when it is resumed.
 FREE = {"resume", "data", "epochs", "threads"}
 
@@ -73,7 +73,8 @@ Examples:
 @click.option(
     "--data",
     required=True,
-    help="classify: digits, a folder of MNIST-format files, or a folder with a sub-folder a class. "
+    help="classify: digits, a folder of MNIST-format files, a folder with a sub-folder a class, or shapes of "
+    "`spherecnn mesh project`. "
     "segment, regress: a folder with images/ and labels/. inpaint: a folder of pictures.",
 )
 @o.method_option
@@ -138,10 +139,13 @@ Examples:
 )
 @click.option(
     "--validation",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=click.FloatRange(0, 1, max_open=True),
     default=0.2,
     show_default=True,
-    help="Share of the training data to validate on.",
+    help="Share of the training data to validate on; 0 trains on all.",
+)
+@click.option(
+    "--test-numbers", help="Shapes that evaluate tests on, such as 7-9; the last 30 % of each class by default."
 )
 @o.seed_option
 @click.option("--out", type=o.FOLDER, help="Run folder; a new one under runs/ by default.")
@@ -156,7 +160,7 @@ def command(ctx: click.Context, resume: Path | None, **options: Any) -> None:
     train(resume, **options)
 
 
-def train(resume: Path | None, data: str, task: str, **options: Any) -> None:
+def train(resume: Path | None, data: str, task: str, *, next_command: str = "evaluate", **options: Any) -> None:
     """Run the command on its options."""
     kind = TASKS[task]
     kind.check(options)
@@ -164,11 +168,13 @@ def train(resume: Path | None, data: str, task: str, **options: Any) -> None:
     grid = o.grid_of(options)
     source = data if data == "digits" else str(Path(data).resolve())
     config = options | o.size_of(grid) | {"data": source, "task": task, "model": options["model"] or kind.models[0]}
-    training, validation = (kind.open(data, grid, part, config) for part in ("train", "validation"))
+    training = kind.open(data, grid, "train", config)
+    validation = kind.open(data, grid, "validation", config) if options["validation"] else None
     config |= kind.learned(training, config) | {"out": None, "threads": None}
     model = kind.build(config, training)
     click.echo(
-        f"{len(training)} pictures to train on and {len(validation)} to validate on{kind.describe(training)}, "
+        f"{len(training)} {getattr(training, 'noun', 'pictures')} to train on and {len(validation or ())} to validate "
+        f"on{kind.describe(training)}, "
         f"{grid!r}; {config['model']}, {config['method']}, {model.parameter_count:,} parameters"
     )
     schedule = options["schedule"]
@@ -186,9 +192,10 @@ def train(resume: Path | None, data: str, task: str, **options: Any) -> None:
         resume=resume is not None,
     )
     best = history.rows[history.best_epoch - 1]
-    scores = ", ".join(f"{name.replace('_', ' ')} {best[f'val_{name}']:.4g}" for name in ("loss", *history.metrics))
+    part, words = ("train", "training") if validation is None else ("val", "validation")
+    scores = [f"{name.replace('_', ' ')} {best[f'{part}_{name}']:.4g}" for name in ("loss", *history.metrics)]
     click.echo(
-        f"\nBest epoch {history.best_epoch} of {history.epochs}, in validation: {scores}.\n"
+        f"\nBest epoch {history.best_epoch} of {history.epochs}, in {words}: {', '.join(scores)}.\n"
         f"Wrote {out}: config.toml, log.csv, curves.png, best.safetensors, last.safetensors.\n"
-        f"Next: spherecnn evaluate {out}"
+        f"Next: spherecnn {next_command} {out}"
     )

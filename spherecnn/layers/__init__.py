@@ -1,6 +1,7 @@
 """Layers: forward and backward on one screen, one interface for every method."""
 
 from spherecnn.layers import face_methods as _face_methods  # noqa: F401  (enters the methods in the registry)
+from spherecnn.layers import mesh_methods as _mesh_methods  # noqa: F401
 from spherecnn.layers import methods as _methods  # noqa: F401
 from spherecnn.layers import row_methods as _row_methods  # noqa: F401
 from spherecnn.layers.activation import ELU, GELU, Dropout, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
@@ -16,6 +17,8 @@ from spherecnn.layers.ktn import KTNConv2d
 from spherecnn.layers.latitude import SphConv2d
 from spherecnn.layers.linear import Linear
 from spherecnn.layers.mesh import MeshConv
+from spherecnn.layers.mesh_pool import MeshPool, MeshUnpool, MeshUpsample
+from spherecnn.layers.mesh_transpose import MeshConvTranspose
 from spherecnn.layers.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from spherecnn.layers.registry import METHODS, Method, method, register
@@ -59,6 +62,10 @@ __all__ = [
     "MaxPool2d",
     "MaxUnpool2d",
     "MeshConv",
+    "MeshConvTranspose",
+    "MeshPool",
+    "MeshUnpool",
+    "MeshUpsample",
     "Method",
     "Parallel",
     "Param",

@@ -20,6 +20,9 @@ from spherecnn.models.coordconv import (
 from spherecnn.models.deeplab import DeepLab, deeplab
 from spherecnn.models.encoder_decoder import EncoderDecoder, encoder_decoder
 from spherecnn.models.inpainter import Inpainter, inpainter
+from spherecnn.models.mesh import MeshClassifier, mesh_classifier, mesh_modelnet
+from spherecnn.models.mesh_block import MeshResBlock
+from spherecnn.models.mesh_unet import MeshUNet, MeshUp, mesh_unet
 from spherecnn.models.residual import Bottleneck, ResidualBlock
 from spherecnn.models.resnet import ResNet, resnet
 from spherecnn.models.spherenet import SphereNet, spherenet
@@ -28,6 +31,7 @@ from spherecnn.models.stack import Stack, stack
 from spherecnn.models.unet import UNet, unet
 
 __all__ = [
+    "MESH_MODELS",
     "MODELS",
     "Bottleneck",
     "Classifier",
@@ -38,6 +42,10 @@ __all__ = [
     "EncoderDecoder",
     "GatedConv",
     "Inpainter",
+    "MeshClassifier",
+    "MeshResBlock",
+    "MeshUNet",
+    "MeshUp",
     "ResNet",
     "ResidualBlock",
     "SphereNet",
@@ -55,6 +63,9 @@ __all__ = [
     "deeplab",
     "encoder_decoder",
     "inpainter",
+    "mesh_classifier",
+    "mesh_modelnet",
+    "mesh_unet",
     "resnet",
     "spherenet",
     "spherephd",
@@ -75,6 +86,9 @@ MODELS: dict[str, Callable[..., Any]] = {
     "unet": unet,
 }
 
+# Networks of one method, which they do not take.
+MESH_MODELS: dict[str, Callable[..., Any]] = {"mesh_classifier": mesh_classifier, "mesh_unet": mesh_unet}
+
 
 def build(config: dict[str, Any], rng: Any = None) -> Layer:
     """Build a model from the `config` that a model carries and a checkpoint stores.
@@ -88,11 +102,12 @@ def build(config: dict[str, Any], rng: Any = None) -> Layer:
     """
     fields = dict(config)
     name = fields.pop("model", None)
-    if name not in MODELS:
-        raise InputError(f"the model is {name!r}; expected one of {sorted(MODELS)}: check the config.")
+    makers = MODELS | MESH_MODELS
+    if name not in makers:
+        raise InputError(f"the model is {name!r}; expected one of {sorted(makers)}: check the config.")
     try:
         fields["grid"] = grids.from_config(fields["grid"])
-        return MODELS[name](**fields, rng=rng)
+        return makers[name](**fields, rng=rng)
     except (KeyError, TypeError) as error:
         raise InputError(
             f"the model config does not fit {name}: {error}; expected the config that the model saved."

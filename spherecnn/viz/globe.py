@@ -79,8 +79,8 @@ def globe(
     for axes, (lat, lon) in zip(figure.subplots(1, len(views), squeeze=False)[0], views, strict=True):
         axes.imshow(_view(rgb, source, lat, lon, size, smooth, edges), extent=(-1, 1, -1, 1), interpolation="bilinear")
         if graticule:
-            _draw_graticule(axes, lat, lon)
-        axes.set_title(f"{_degrees(lat, 'N', 'S')}, {_degrees(lon, 'E', 'W')}", fontsize=9)
+            draw_graticule(axes, lat, lon)
+        axes.set_title(f"{degrees(lat, 'N', 'S')}, {degrees(lon, 'E', 'W')}", fontsize=9)
         axes.set_axis_off()
     if title:
         figure.suptitle(title)
@@ -150,7 +150,7 @@ def _seen(lat: float, lon: float, size: int) -> tuple[np.ndarray, np.ndarray]:
     radius = np.hypot(right, up)
     inside = np.minimum(1, 1 / np.maximum(radius, 1e-12))
     right, up, towards = right * inside, up * inside, np.sqrt(np.maximum(0, 1 - radius**2))
-    return np.stack([towards, right, up], axis=-1).reshape(-1, 3) @ _frame(lat, lon), radius
+    return np.stack([towards, right, up], axis=-1).reshape(-1, 3) @ view_frame(lat, lon), radius
 
 
 def _flat(rgb: np.ndarray, grid: Grid, lat: float, lon: float, size: int, edges: bool) -> np.ndarray:
@@ -177,7 +177,7 @@ def _sites_seen(grid: Grid, lat: float, lon: float, size: int) -> np.ndarray:
     return np.concatenate([grid.nearest(band) for band in np.array_split(xyz, max(1, len(xyz) >> 19))])
 
 
-def _frame(lat: float, lon: float) -> np.ndarray:
+def view_frame(lat: float, lon: float) -> np.ndarray:
     """Rows: the direction towards the viewer, the viewer's right (east), the viewer's up (north)."""
     a, b = math.radians(lat), math.radians(lon)
     centre = directions(np.array(a), np.array(b))
@@ -185,8 +185,8 @@ def _frame(lat: float, lon: float) -> np.ndarray:
     return np.stack([centre, east, np.cross(centre, east)])
 
 
-def _draw_graticule(axes: Any, lat: float, lon: float) -> None:
-    frame, half, full = _frame(lat, lon), np.linspace(-90, 90, 91), np.linspace(-180, 180, 181)
+def draw_graticule(axes: Any, lat: float, lon: float) -> None:
+    frame, half, full = view_frame(lat, lon), np.linspace(-90, 90, 91), np.linspace(-180, 180, 181)
     meridians = [(half, np.full(91, m)) for m in range(-180, 180, 30)]
     parallels = [(np.full(181, p), full) for p in range(-60, 90, 30)]
     for line_lat, line_lon in meridians + parallels:
@@ -194,6 +194,6 @@ def _draw_graticule(axes: Any, lat: float, lon: float) -> None:
         axes.plot(np.where(towards > 0, right, np.nan), up, **_GRATICULE)
 
 
-def _degrees(value: float, positive: str, negative: str) -> str:
+def degrees(value: float, positive: str, negative: str) -> str:
     side = positive if value > 0 else negative if value < 0 else ""
     return f"{abs(value):g}°{side and ' ' + side}"

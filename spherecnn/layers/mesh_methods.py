@@ -1,0 +1,132 @@
+"""The methods of differential operators on a mesh, entered in the registry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from spherecnn.errors import InputError, check_choice
+from spherecnn.grids import Grid, Icosphere
+from spherecnn.layers.base import Layer
+from spherecnn.layers.mesh import MeshConv, check_mesh
+from spherecnn.layers.mesh_pool import MeshPool, MeshUnpool, MeshUpsample
+from spherecnn.layers.mesh_transpose import MeshConvTranspose
+from spherecnn.layers.registry import Method, register
+from spherecnn.stencils import MESH_OPERATORS
+from spherecnn.stencils.mesh import coarser_mesh
+
+# The operators that stand for the sizes of a planar network.
+KERNELS = {1: ("identity",), 3: MESH_OPERATORS}
+
+
+class MeshMethod(Method):
+    """Differential operators on the vertices of a mesh; size 1 is the identity, size 3 all four operators.
+
+    Poolings of both sizes read a vertex and its neighbours.
+
+    Parameters
+    ----------
+    name, summary : str
+    laplacian, derivatives : str
+        As for `MeshConv`.
+    fill : str
+        As for `MeshConvTranspose`.
+    """
+
+    def __init__(self, name: str, summary: str, laplacian: str, derivatives: str, fill: str):
+        super().__init__(name, summary)
+        self.kinds: dict[str, Any] = {"laplacian": laplacian, "derivatives": derivatives}
+        self.fill = fill
+
+    def grid(self, *, height: int | None = None, level: int | None = None) -> Icosphere:
+        if height is not None:
+            raise InputError(
+                f"height is {height} for method {self.name!r}; expected a level, since a mesh has no rows: give level, "
+                "for example 4."
+            )
+        return Icosphere(4 if level is None else level)
+
+    def widest(self, kernel_size: int) -> int:
+        return max(size for size in KERNELS if size <= kernel_size)
+
+    def conv(
+        self,
+        in_channels: int,
+        out_channels: int,
+        grid: Grid,
+        *,
+        kernel_size: int = 3,
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = True,
+        rng: np.random.Generator | int | None = None,
+    ) -> Layer:
+        if kernel_size not in KERNELS:
+            raise InputError(
+                f"kernel_size is {kernel_size} for method {self.name!r}; expected 1 (the identity) or 3 (with the "
+                "Laplacian and the derivatives): choose one of them."
+            )
+        if dilation != 1:
+            raise InputError(
+                f"dilation is {dilation} for method {self.name!r}; expected 1, since its operators are those of "
+                "neighbours: use a stride or a pooling, or another method."
+            )
+        shape = in_channels, out_channels, check_mesh(grid), stride, groups, bias
+        return MeshConv(*shape, operators=KERNELS[kernel_size], **self.kinds, rng=rng)
+
+    def strided(self, grid: Grid, stride: int = 2) -> Grid:
+        return coarser_mesh(check_mesh(grid), stride)
+
+    def pool(self, grid: Grid, *, kernel_size: int = 2, return_indices: bool = False) -> tuple[Layer, Grid]:
+        check_choice("kernel_size", kernel_size, (2, 3))
+        layer = MeshPool(check_mesh(grid), return_indices=return_indices)
+        return layer, layer.grid_out
+
+    def unpool(self, coarse: Grid, fine: Grid) -> Layer:
+        self._check_pair(coarse, fine)
+        return MeshUnpool(check_mesh(fine))
+
+    def upsample(self, coarse: Grid, fine: Grid, mode: str = "bilinear") -> Layer:
+        self._check_pair(coarse, fine)
+        return MeshUpsample(check_mesh(coarse), mode)
+
+    def conv_transpose(
+        self,
+        in_channels: int,
+        out_channels: int,
+        coarse: Grid,
+        fine: Grid,
+        *,
+        bias: bool = True,
+        rng: np.random.Generator | int | None = None,
+    ) -> Layer:
+        self._check_pair(coarse, fine)
+        mesh = check_mesh(coarse)
+        return MeshConvTranspose(in_channels, out_channels, mesh, self.fill, bias=bias, **self.kinds, rng=rng)
+
+    def _check_pair(self, coarse: Grid, fine: Grid) -> None:
+        """Refuse two meshes of which the second does not halve the edges of the first."""
+        if check_mesh(fine).coarsen() != check_mesh(coarse):
+            raise InputError(
+                f"{coarse!r} and {fine!r} are not one level apart; expected a mesh and the one that refines it: "
+                "give the grids before and after a pooling."
+            )
+
+
+register(
+    MeshMethod(
+        "mesh",
+        "Laplacian and derivatives on the vertices of an icosphere (UGSCNN, Jiang et al. 2019)",
+        *("published", "published", "ones"),
+    )
+)
+# A Laplacian over areas grows fourfold with a level; as all weights take steps of one size, networks then learn slowly.
+register(
+    MeshMethod(
+        "mesh_compass",
+        "the same, derivatives along unit vectors and none at a pole; upwards, new vertices are interpolated",
+        *("published", "compass", "interpolated"),
+    )
+)
