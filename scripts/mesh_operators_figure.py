@@ -38,6 +38,9 @@ def figure(
     for axes, ((name, form), errors) in zip(panels, maps.items(), strict=True):
         _globe(axes, errors, grid)
         axes.set_title(f"{name}, {form}", fontsize=10)
+    below.suptitle(
+        "circles: vertices with five neighbours; square: the north pole, grey where nothing is asked", fontsize=9
+    )
     below.colorbar(
         ScalarMappable(SCALE, "magma"),
         ax=panels,
