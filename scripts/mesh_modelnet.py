@@ -94,7 +94,7 @@ def main(
     if data is None:
         data = out / "made_up"
         click.echo(f"No --data: making up shapes in {data}.")
-        sc.datasets.make_shapes(data, seed=seed)
+        sc.datasets.make_shapes(data, samples=(4, 1) if quick else (40, 10), seed=seed)
     folder = projected or out / f"projected_{level}"
     done = sc.datasets.project_shapes(data, folder, grid, up=up)
     if done.damaged:
