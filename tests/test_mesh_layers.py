@@ -100,6 +100,14 @@ def test_upsampling_by_definition(level):
         np.testing.assert_allclose(up(x), np.concatenate([x, middles], axis=1))
 
 
+def test_the_method_goes_up_several_levels():
+    kind, x = sc.layers.method("mesh"), np.random.default_rng(9).standard_normal((2, 12, 3))
+    steps = MeshUpsample(Icosphere(1))(MeshUpsample(Icosphere(0))(x))
+    np.testing.assert_array_equal(kind.upsample(Icosphere(0), Icosphere(2))(x), steps)
+    y, backward = kind.upsample(Icosphere(2), Icosphere(2)).forward(steps, train=True)
+    np.testing.assert_array_equal(backward(y), steps)
+
+
 # --- transposed convolution ------------------------------------------------------------------------------------
 
 
@@ -142,6 +150,46 @@ def test_interpolated_vertices_make_no_steps():
     assert min(largest["ones"], largest["zeros"]) > 1
 
 
+# --- other meshes ----------------------------------------------------------------------------------------------
+
+
+def bumpy(times):
+    """An octahedron divided in four so many times, its vertices moved in and out."""
+    corners = np.concatenate([np.eye(3), -np.eye(3)])
+    turns = [(0, 1, 2), (1, 3, 2), (3, 4, 2), (4, 0, 2), (1, 0, 5), (3, 1, 5), (4, 3, 5), (0, 4, 5)]
+    grid = sc.grids.MeshGrid(corners, np.array(turns))
+    for _ in range(times):
+        grid = grid.refine()
+    scale = 1 + 0.2 * np.random.default_rng(6).random((grid.sites, 1))
+    return sc.grids.MeshGrid(grid.vertices * scale, grid.faces)
+
+
+def test_any_mesh_that_halves_edges():
+    """Each vertex between the two ends that share its faces; operators are those of the moved mesh."""
+    fine = bumpy(2)
+    coarse, kept = fine.coarsen(), 18
+    assert (coarse.sites, fine.sites) == (kept, 66)
+    around = [{v for face in fine.faces if p in face for v in face} - {p} for p in range(fine.sites)]
+    ends = np.array([sorted(v for v in around[p] if v < kept) for p in range(kept, fine.sites)])
+    x, rng = np.random.default_rng(7).standard_normal((1, fine.sites, 2)), np.random.default_rng(8)
+    found = np.stack([x[0, [p, *around[p]]].max(axis=0) for p in range(kept)])
+    np.testing.assert_array_equal(MeshPool(fine)(x)[0], found)
+    small = rng.standard_normal((1, kept, 2))
+    np.testing.assert_allclose(MeshUpsample(coarse, grid_out=fine)(small)[:, kept:], small[:, ends].mean(axis=2))
+    nearer = np.linalg.norm(fine.vertices[ends] - fine.vertices[kept:, None], axis=2).argmin(axis=1)
+    found = MeshUpsample(coarse, "nearest", grid_out=fine)(small)[:, kept:]
+    np.testing.assert_array_equal(found, small[:, ends[np.arange(48), nearer]])
+
+    conv = MeshConvTranspose(2, 1, coarse, "zeros", bias=False, operators="laplacian", grid_out=fine).astype(float)
+    full = np.concatenate([small, np.zeros((1, 48, 2))], axis=1)
+    np.testing.assert_allclose(conv(small)[0], operators.laplacian(fine) @ full[0] @ conv.weight.value[0], atol=1e-12)
+    net = sc.models.mesh_unet(2, 3, fine, width=2, depth=2, rng=0)
+    assert net.ups[-1].up.grid_out == fine != coarse.refine()
+    assert sc.models.build(net.config).grid == fine
+    other = sc.models.unet("mesh", 2, 3, fine, width=2, depth=1, up="transpose", rng=0)
+    assert other.out_shape((1, 66, 2)) == (1, 66, 3)
+
+
 # --- refusals --------------------------------------------------------------------------------------------------
 
 
@@ -161,11 +209,14 @@ def test_interpolated_vertices_make_no_steps():
         (lambda: MeshUnpool(Icosphere(1))(np.zeros((1, 12, 1)), np.full((1, 12, 1), 42)), "run from 42 to 42"),
         (lambda: MeshUnpool(Icosphere(1))(np.zeros((1, 12, 1)), np.zeros((1, 12, 1), int)), "not beside vertex 1"),
         (lambda: MeshUnpool(Icosphere(1))(np.zeros((1, 12, 2)), np.zeros((1, 12, 1), int)), "expected equal shapes"),
+        (lambda: MeshUpsample(Icosphere(0), grid_out=Icosphere(2)), "not one level apart"),
         (lambda: sc.layers.method("mesh").grid(height=8), "height is 8 for method 'mesh'"),
         (lambda: sc.layers.method("mesh").conv(1, 1, Icosphere(1), kernel_size=5), "kernel_size is 5"),
         (lambda: sc.layers.method("mesh").conv(1, 1, Icosphere(1), dilation=2), "dilation is 2"),
         (lambda: sc.layers.method("mesh").conv(1, 1, sc.grids.Equirect(8)), "expected a mesh"),
-        (lambda: sc.layers.method("mesh").upsample(Icosphere(0), Icosphere(2)), "not one level apart"),
+        (lambda: sc.layers.method("mesh").upsample(Icosphere(2), Icosphere(1)), "does not refine"),
+        (lambda: sc.layers.method("mesh").upsample(bumpy(1), Icosphere(2)), "does not refine"),
+        (lambda: sc.layers.method("mesh").unpool(Icosphere(0), Icosphere(2)), "not one level apart"),
     ],
 )
 def test_refusals(build, says):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from spherecnn.errors import check_at_least, check_choice
-from spherecnn.grids import Icosphere
+from spherecnn.grids import Icosphere, MeshGrid
 from spherecnn.layers import BatchNorm, Composite, Dropout, GlobalAvgPool, Linear, MeshConv, ReLU
 from spherecnn.layers.mesh import check_mesh
 from spherecnn.layers.registry import generator
@@ -26,7 +26,7 @@ class MeshClassifier(Composite):
         self,
         in_channels: int,
         classes: int,
-        grid: Any,
+        grid: MeshGrid,
         width: int,
         stages: int,
         stride: int,
@@ -80,7 +80,7 @@ class MeshClassifier(Composite):
 def mesh_classifier(
     in_channels: int,
     classes: int,
-    grid: Any,
+    grid: MeshGrid,
     width: int = 16,
     stages: int = 2,
     stride: int = 1,
@@ -146,7 +146,7 @@ def mesh_classifier(
 def mesh_modelnet(
     in_channels: int = 6,
     classes: int = 40,
-    grid: Any = None,
+    grid: MeshGrid | None = None,
     width: int = 16,
     expansion: int = 4,
     weighted: bool = False,

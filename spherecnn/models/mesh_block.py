@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from spherecnn.errors import InputError
+from spherecnn.grids import MeshGrid
 from spherecnn.layers import Add, BatchNorm, Composite, MeshConv, ReLU, Sequential
 from spherecnn.layers.registry import generator
 
@@ -49,7 +50,7 @@ class MeshResBlock(Composite):
         in_channels: int,
         mid_channels: int,
         out_channels: int,
-        grid: Any,
+        grid: MeshGrid,
         coarsen: bool = False,
         *,
         laplacian: str = "published",
@@ -77,7 +78,7 @@ class MeshResBlock(Composite):
         return r(self.act, r(self.add, y, r(self.shortcut, x) if "shortcut" in self.children else x))
 
 
-def coarser_meshes(grid: Any, steps: int) -> list[Any]:
+def coarser_meshes(grid: MeshGrid, steps: int) -> list[Any]:
     """Return a mesh and so many coarser ones, each from the one before; refuse a mesh that has not so many.
 
     Examples

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from spherecnn.errors import check_at_least
+from spherecnn.grids import MeshGrid
 from spherecnn.layers import Composite, Concat, MeshConv, MeshConvTranspose
 from spherecnn.layers.mesh import check_mesh
 from spherecnn.layers.registry import generator
@@ -21,8 +22,8 @@ class MeshUp(Composite):
     channels : int
         Of x and of the skip.
     out_channels : int
-    coarse : MeshGrid
-        Of x; `grid_out`, the mesh of the skip, refines it.
+    coarse, fine : MeshGrid
+        Of x and of the skip.
     fill, laplacian, derivatives : str
         As for `layers.MeshConvTranspose`.
     rng : numpy.random.Generator or int, optional
@@ -30,7 +31,7 @@ class MeshUp(Composite):
     Examples
     --------
     >>> import spherecnn as sc
-    >>> MeshUp(8, 4, sc.grids.Icosphere(0), rng=0).out_shape((1, 12, 8), (1, 42, 8))
+    >>> MeshUp(8, 4, sc.grids.Icosphere(0), sc.grids.Icosphere(1), rng=0).out_shape((1, 12, 8), (1, 42, 8))
     (1, 42, 4)
     """
 
@@ -38,7 +39,8 @@ class MeshUp(Composite):
         self,
         channels: int,
         out_channels: int,
-        coarse: Any,
+        coarse: MeshGrid,
+        fine: MeshGrid,
         *,
         fill: str = "ones",
         laplacian: str = "published",
@@ -47,10 +49,9 @@ class MeshUp(Composite):
     ):
         super().__init__()
         kinds: dict[str, Any] = {"laplacian": laplacian, "derivatives": derivatives, "rng": generator(rng)}
-        self.up = MeshConvTranspose(channels, channels, coarse, fill, **kinds)
-        self.grid_out = self.up.grid_out
+        self.up = MeshConvTranspose(channels, channels, coarse, fill, grid_out=fine, **kinds)
         self.concat = Concat()
-        self.block = MeshResBlock(2 * channels, out_channels, out_channels, self.grid_out, **kinds)
+        self.block = MeshResBlock(2 * channels, out_channels, out_channels, fine, **kinds)
 
     def trace(self, r: Any, *xs: Any) -> Any:
         x, skip = xs
@@ -67,7 +68,7 @@ class MeshUNet(Composite):
         self,
         in_channels: int,
         out_channels: int,
-        grid: Any,
+        grid: MeshGrid,
         width: int,
         depth: int,
         fill: str,
@@ -99,7 +100,8 @@ class MeshUNet(Composite):
             setattr(self, f"down{step + 1}", block)
             self.downs.append(block)
         for step in reversed(range(depth)):
-            up = MeshUp(channels[step], channels[max(step - 1, 0)], meshes[step + 1], fill=fill, **kinds)
+            pair = meshes[step + 1], meshes[step]
+            up = MeshUp(channels[step], channels[max(step - 1, 0)], *pair, fill=fill, **kinds)
             setattr(self, f"up{step + 1}", up)
             self.ups.append(up)
         self.head = MeshConv(width, out_channels, grid, **kinds)
@@ -118,7 +120,7 @@ class MeshUNet(Composite):
 def mesh_unet(
     in_channels: int,
     out_channels: int,
-    grid: Any,
+    grid: MeshGrid,
     width: int = 32,
     depth: int = 5,
     fill: str = "ones",
