@@ -191,7 +191,7 @@ def draw_classes(
         sc.viz.render_globe(padded[i : i + 3].T, data.grid, *view, size=240, smooth=True)
         for i in range(0, len(padded), 3)
     ]
-    figure = Figure(figsize=(12, 2.4 * -(-len(fields) // 6)), layout="constrained")
+    figure = Figure(figsize=(12, 2.7 * -(-len(fields) // 6)), layout="constrained")
     panels = figure.subplots(-(-len(fields) // 6), 6, squeeze=False).ravel()
     for axes in panels:
         axes.set_axis_off()
