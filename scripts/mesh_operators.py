@@ -17,14 +17,14 @@ from typing import Any
 import click
 import numpy as np
 from mesh_operators_figure import figure  # beside this file
-from reporting import command_line, markdown_table, read, table_csv
+from reporting import markdown_table, read, table_csv
 from scipy import sparse
 from tqdm import tqdm
 
 import spherecnn as sc
 from spherecnn.cli.options import FOLDER, seed_option
 from spherecnn.files import make_folder, write_atomic
-from spherecnn.grids import Icosphere, operators
+from spherecnn.grids import Icosphere, MeshGrid, operators
 from spherecnn.grids.base import compass
 
 DEGREES = range(1, 9)
@@ -74,17 +74,38 @@ def main(levels: tuple[int, ...], seed: int, out: Path) -> None:
     for level in tqdm(levels, desc="levels", disable=None):
         grid = Icosphere(level)
         rows += measure(grid, "icosphere", level)
+        rows += [row for name, mesh in other_meshes(level, seed) for row in measure(mesh, name, level)]
         poles += near_the_poles(grid)
         turns += rotation(grid, seed)
-    about = f"# {command_line('mesh_operators')}"
+    about = f"# python scripts/mesh_operators.py --seed {seed}"
     for name, header, found in (("", HEADER, rows), ("_poles", POLES, poles), ("_rotation", ROTATION, turns)):
         write_atomic(out / f"mesh_operators{name}.csv", table_csv([header, *found], about))
     written = read(out / "mesh_operators.csv")
     drawn = Icosphere(min(5, levels[-1]))
-    sc.viz.save(figure(pooled(written), errors_of_one(drawn), drawn), out / "mesh_operators.png", dpi=100)
-    click.echo(f"{markdown(written)}\n{poles_markdown(read(out / 'mesh_operators_poles.csv'))}")
+    on_icosphere = pooled([row for row in written if row["mesh"] == "icosphere"])
+    sc.viz.save(figure(on_icosphere, errors_of_one(drawn), drawn), out / "mesh_operators.png", dpi=100)
+    click.echo(
+        f"{markdown(written)}\n{meshes_markdown(written)}\n{poles_markdown(read(out / 'mesh_operators_poles.csv'))}"
+    )
     click.echo(rotation_markdown(read(out / "mesh_operators_rotation.csv")))
     click.echo(f"Wrote {out}: mesh_operators.csv, _poles.csv and _rotation.csv, and mesh_operators.png.")
+
+
+def other_meshes(level: int, seed: int) -> list[tuple[str, MeshGrid]]:
+    """Meshes with about as many vertices as the icosphere of a level: parallels and meridians, and a shaken icosphere.
+
+    The vertices of the icosphere are moved at random, by a tenth of the mean edge along each axis, and put back onto
+    the sphere.
+    """
+    import trimesh
+
+    rows = round(5**0.5 * 2**level)
+    uv = trimesh.creation.uv_sphere(count=[rows, 2 * rows])
+    grid = Icosphere(level)
+    steps = np.random.default_rng(seed).standard_normal((grid.sites, 3)) * grid.pixel_side / 10
+    shaken = grid.xyz + steps
+    shaken /= np.linalg.norm(shaken, axis=1, keepdims=True)
+    return [("UV sphere", MeshGrid(uv.vertices, uv.faces)), ("shaken icosphere", MeshGrid(shaken, grid.faces))]
 
 
 def harmonics(degree: int, lat: np.ndarray, lon: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -109,7 +130,7 @@ def harmonics(degree: int, lat: np.ndarray, lon: np.ndarray) -> tuple[np.ndarray
     return tuple(np.stack(columns, axis=-1) for columns in (value, east, north))  # type: ignore[return-value]
 
 
-def matrices(grid: Icosphere) -> dict[tuple[str, str], Any]:
+def matrices(grid: MeshGrid) -> dict[tuple[str, str], Any]:
     """The operators by name and form, each one that multiplies functions, or east and north parts one above the other.
 
     The published Laplacian is an integral over the area of a vertex. It is divided by the mean of these areas, one
@@ -126,7 +147,7 @@ def matrices(grid: Icosphere) -> dict[tuple[str, str], Any]:
     return found
 
 
-def answers(degree: int, grid: Icosphere) -> dict[str, tuple[np.ndarray, np.ndarray, float]]:
+def answers(degree: int, grid: MeshGrid) -> dict[str, tuple[np.ndarray, np.ndarray, float]]:
     """For each operator what it is given, the exact answer, and the root mean square that errors are shares of.
 
     Divergence and vorticity are given the gradients of harmonics and these turned by a quarter, of which the exact
@@ -145,7 +166,7 @@ def answers(degree: int, grid: Icosphere) -> dict[str, tuple[np.ndarray, np.ndar
     }
 
 
-def measure(grid: Icosphere, mesh: str, level: int) -> list[tuple[object, ...]]:
+def measure(grid: MeshGrid, mesh: str, level: int) -> list[tuple[object, ...]]:
     """Rows of the table for a mesh: relative errors of each operator on each degree, over all its orders.
 
     The errors are weighted by area. Derivatives have no errors at the poles themselves, where there is no east. The
@@ -279,16 +300,24 @@ def percent(share: float) -> str:
 
 
 def markdown(rows: list[dict[str, str]], norms: Iterable[str] = ("rms", "largest")) -> str:
-    """The table: errors in per cent by level, and the order of convergence, for each operator and norm."""
-    found = pooled(rows)
-    levels = sorted({int(row["level"]) for row in rows})
-    lines = [
-        (name, form, norm, *(percent(found[name, form][norm][level]) for level in levels), f"{order(by_level):.1f}")
-        for norm in norms
-        for name, form in found
-        for by_level in (found[name, form][norm],)
-    ]
+    """The table: errors in per cent on icospheres by level, and the order of convergence, by operator and norm."""
+    rows = [row for row in rows if row["mesh"] == "icosphere"]
+    found, levels = pooled(rows), sorted({int(row["level"]) for row in rows})
+    lines = [(*key, norm, *_cells(found[key][norm], levels)) for norm in norms for key in found]
     return markdown_table(("operator", "form", "error %", *(f"level {level}" for level in levels), "order"), lines)
+
+
+def meshes_markdown(rows: list[dict[str, str]], norm: str = "rms") -> str:
+    """The same for one norm and the forms that converge, on each of the other meshes."""
+    levels, lines = sorted({int(row["level"]) for row in rows}), []
+    for mesh in dict.fromkeys(row["mesh"] for row in rows):
+        found = pooled([row for row in rows if row["mesh"] == mesh])
+        lines += [(mesh, *key, *_cells(found[key][norm], levels)) for key in found if key[1] != "published"]
+    return markdown_table(("mesh", "operator", "form", *(f"level {level}" for level in levels), "order"), lines)
+
+
+def _cells(by_level: dict[int, float], levels: list[int]) -> list[str]:
+    return [*(percent(by_level[level]) for level in levels), f"{order(by_level):.1f}"]
 
 
 def poles_markdown(rows: list[dict[str, str]]) -> str:

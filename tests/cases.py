@@ -23,6 +23,8 @@ from spherecnn.layers.ktn import KTNConv2d
 from spherecnn.layers.latitude import SphConv2d
 from spherecnn.layers.linear import Linear
 from spherecnn.layers.mesh import MeshConv
+from spherecnn.layers.mesh_pool import MeshPool, MeshUnpool, MeshUpsample
+from spherecnn.layers.mesh_transpose import MeshConvTranspose
 from spherecnn.layers.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from spherecnn.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 from spherecnn.layers.resize import Downsample, Upsample
@@ -94,6 +96,12 @@ def pooled_faces(shape: tuple[int, ...]) -> np.ndarray:
     """Return indices of a pooling of random numbers on the faces of level 1."""
     x = np.random.default_rng(1).standard_normal(shape)
     return SpherePHDPool(Polyhedron(1), return_indices=True)(x)[1]
+
+
+def pooled_vertices(shape: tuple[int, ...]) -> np.ndarray:
+    """Return indices of a pooling of random numbers on the vertices of level 1."""
+    x = np.random.default_rng(1).standard_normal(shape)
+    return MeshPool(Icosphere(1), return_indices=True)(x)[1]
 
 
 CASES = [
@@ -217,6 +225,45 @@ CASES = [
     Case("mesh_two", lambda rng: MeshConv(3, 4, Icosphere(0), operators=("north", "east"), rng=rng), ((2, 12, 3),)),
     Case("mesh_grouped", lambda rng: MeshConv(8, 6, Icosphere(1), groups=2, rng=rng), ((2, 42, 8),)),
     Case("mesh_depthwise", lambda rng: MeshConv(18, 18, Icosphere(1), groups=18, rng=rng), ((2, 42, 18),)),
+    Case("mesh_transpose", lambda rng: MeshConvTranspose(3, 5, Icosphere(0), rng=rng), ((2, 12, 3),)),
+    Case(
+        "mesh_transpose_zeros",
+        lambda rng: MeshConvTranspose(17, 20, Icosphere(0), "zeros", 1, False, laplacian="mass", rng=rng),
+        ((2, 12, 17),),
+    ),
+    Case(
+        "mesh_transpose_interpolated",
+        lambda rng: MeshConvTranspose(4, 6, Icosphere(1), "interpolated", 2, derivatives="compass", rng=rng),
+        ((2, 42, 4),),
+    ),
+    Case(
+        "mesh_transpose_depthwise",
+        lambda rng: MeshConvTranspose(18, 18, Icosphere(0), groups=18, rng=rng),
+        ((2, 12, 18),),
+    ),
+    Case(
+        "mesh_transpose_identity",
+        lambda rng: MeshConvTranspose(3, 4, Icosphere(0), operators="identity", rng=rng),
+        ((2, 12, 3),),
+    ),
+    Case("mesh_max_pool", lambda rng: MeshPool(Icosphere(2)), ((2, 162, 5),)),
+    Case("mesh_max_pool_indices", lambda rng: MeshPool(Icosphere(1), return_indices=True), ((2, 42, 17),)),
+    Case("mesh_mean_pool", lambda rng: MeshPool(Icosphere(2), "mean"), ((2, 162, 17),)),
+    Case("mesh_area_pool", lambda rng: MeshPool(Icosphere(1), "area"), ((2, 42, 5),)),
+    Case("mesh_subsample", lambda rng: MeshPool(Icosphere(1), "subsample"), ((2, 42, 5),)),
+    Case("mesh_unpool", lambda rng: MeshUnpool(Icosphere(1)), ((2, 12, 5),), (pooled_vertices((2, 42, 5)),)),
+    Case("mesh_upsample", lambda rng: MeshUpsample(Icosphere(1)), ((2, 42, 5),)),
+    Case("mesh_upsample_nearest", lambda rng: MeshUpsample(Icosphere(0), "nearest"), ((2, 12, 17),)),
+    Case("mesh_res_block", lambda rng: models.MeshResBlock(5, 4, 5, Icosphere(1), rng=rng), ((2, 42, 5),)),
+    Case(
+        "mesh_res_block_coarser", lambda rng: models.MeshResBlock(3, 4, 8, Icosphere(1), True, rng=rng), ((3, 42, 3),)
+    ),
+    Case(
+        "mesh_classifier",
+        lambda rng: models.mesh_classifier(2, 3, Icosphere(2), 2, dropout=0.0, derivatives="compass", rng=rng),
+        ((3, 162, 2),),
+    ),
+    Case("mesh_unet", lambda rng: models.mesh_unet(2, 3, Icosphere(1), 3, 1, rng=rng), ((2, 42, 2),)),
     Case("conv3d", lambda rng: Conv3d(3, 5, 3, padding_mode="circular", rng=rng), ((2, 3, 4, 6, 3),)),
     Case("conv3d_sphere", lambda rng: Conv3d(9, 16, 3, (1, 2, 2), padding_mode="sphere", rng=rng), ((2, 3, 4, 6, 9),)),
     Case("conv3d_depthwise", lambda rng: Conv3d(18, 18, (2, 3, 1), groups=18, rng=rng), ((2, 3, 4, 6, 18),)),

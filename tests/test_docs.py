@@ -58,6 +58,8 @@ def test_commands_in_the_pages_exist_with_their_options():
         for line in re.findall(r"^(?:.*&& )?spherecnn ([a-z][^\n#`]*)$", page.read_text(), re.MULTILINE):
             name, *words = line.split()
             command = main.get_command(click.Context(main), name)
+            while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+                command = command.get_command(click.Context(command), words.pop(0))
             assert command is not None, f"{page.name} shows `spherecnn {line}`"
             known = {option for param in command.params for option in param.opts} | {"--help"}
             used = {word.split("=")[0] for word in words if word.startswith("--")}

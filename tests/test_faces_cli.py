@@ -244,7 +244,7 @@ def test_help_says_which_methods_take_which_size():
     for command in ("train", "summary"):
         said = " ".join(call(command, "--help").stdout.split())
         assert "Rows for equirectangular methods, 60 by default" in said
-        assert "Level for spherephd, 4 by default" in said
+        assert "Level for spherephd and mesh, 4 by default" in said
 
 
 # --- demo --------------------------------------------------------------------------------------------------
@@ -253,8 +253,9 @@ def test_help_says_which_methods_take_which_size():
 def test_demo_puts_the_same_digits_on_pixels_and_faces(tmp_path, capsys):
     pytest.importorskip("sklearn")
     for size in (demo.FULL, demo.QUICK):
-        sites = [size.grid(method).sites for method in demo.METHODS]
-        assert 0.6 < sites[-1] / sites[0] < 1
+        pixels, faces, vertices = (size.grid(method).sites for method in ("circular", "spherephd", "mesh"))
+        assert 0.6 < faces / pixels < 1
+        assert 0.3 < vertices / pixels < 1.3
     pixels, faces = (demo.open_digits(grid, 3) for grid in (sc.grids.Equirect(8), GRID))
     for one, other in zip(pixels, faces, strict=True):
         pick = np.arange(20)

@@ -10,7 +10,7 @@ import pytest
 import trimesh
 
 from spherecnn.errors import InputError
-from spherecnn.grids import Equirect, Icosphere, MeshGrid, read_mesh, trimesh_order, write_mesh
+from spherecnn.grids import Equirect, Icosphere, MeshGrid, read_mesh, read_triangles, trimesh_order, write_mesh
 
 FORMATS = ["off", "obj", "ply", "stl", "glb"]
 OCTAHEDRON = np.concatenate([np.eye(3), -np.eye(3)])
@@ -46,6 +46,17 @@ def test_files_by_hand(tmp_path, kind):
     assert read_mesh(str(path)).shape == (6,)
 
 
+def test_triangles_of_any_mesh(tmp_path):
+    """An open sheet is no grid, but can be read."""
+    path = tmp_path / "sheet.obj"
+    path.write_text("v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nf 1 2 3\nf 1 3 4\n")
+    vertices, faces = read_triangles(path)
+    assert vertices.tolist() == [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]]
+    assert faces.tolist() == [[0, 1, 2], [0, 2, 3]]
+    with pytest.raises(InputError, match=r"sheet\.obj, if it is complete, is no grid of the sphere: there are 2 faces"):
+        read_mesh(path)
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 def test_there_and_back(tmp_path, kind):
     """To the bit in OFF and OBJ, else to float32; the order is kept, in STL the one in which faces name vertices."""
@@ -63,10 +74,13 @@ def test_there_and_back(tmp_path, kind):
     assert os.listdir(tmp_path) == [path.name]
 
 
-def test_a_mesh_of_vertices_anywhere(tmp_path):
-    grid = MeshGrid(OCTAHEDRON * np.pi * np.arange(1, 7)[:, None], EIGHT)
-    write_mesh(tmp_path / "far.off", grid)
-    assert read_mesh(tmp_path / "far.off") == grid
+@pytest.mark.parametrize("kind", ["off", "obj"])
+@pytest.mark.parametrize("size", [1e-30, 1e-3, 1.0, 1e6, 1e30])
+def test_vertices_anywhere_to_the_bit(tmp_path, kind, size):
+    rng = np.random.default_rng(0)
+    grid = MeshGrid(size * (OCTAHEDRON * np.pi * np.arange(1, 7)[:, None] + 1e-6 * rng.random((6, 3))), EIGHT)
+    write_mesh(tmp_path / f"far.{kind}", grid)
+    assert read_mesh(tmp_path / f"far.{kind}") == grid
 
 
 def test_squares_are_divided(tmp_path):

@@ -31,7 +31,7 @@ CLASSIFIERS = ("classifier", "resnet", "spherenet", "spherephd")
 # Kernels with the footprint that they have on a tangent plane, which shows less than half a coarse sphere.
 FOOTPRINTS = ("tangent", "sphconv", "ktn")
 # Methods whose grids have levels, not rows.
-LEVELS = {"spherephd": 3, "spherephd_north": 3}
+LEVELS = {"mesh": 3, "mesh_compass": 3, "spherephd": 3, "spherephd_north": 3}
 
 
 def small_grid(method, height=16):

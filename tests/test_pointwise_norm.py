@@ -47,6 +47,13 @@ def test_function_is_its_definition(name, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_sums_are_their_definition(dtype):
+    for shape in SHAPES:
+        a, b = np.random.default_rng(0).standard_normal((2, *shape)).astype(dtype)
+        assert np.array_equal(pointwise.add(a, b), a + b)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("name", "exact"), [("tanh", np.tanh), ("elu", np.expm1), ("sigmoid", None)])
 def test_small_and_negative_values_keep_their_digits(name, exact, dtype):
     x = -np.geomspace(1e-30 if exact else 1e-3, 30, 200).astype(dtype)

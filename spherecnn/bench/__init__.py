@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 import spherecnn as sc
-from spherecnn.bench import convolution, decoder, faces, network, resize, sphere
+from spherecnn.bench import convolution, decoder, faces, mesh, network, resize, sphere
 from spherecnn.bench.case import Case, Work, images
 from spherecnn.bench.network import torch_classifier
 from spherecnn.errors import InputError
@@ -27,7 +27,7 @@ from spherecnn.kernels.memory import release
 
 __all__ = ["Case", "Work", "alternate", "cases", "find_torch", "images", "machine", "run", "torch_classifier"]
 
-MODULES = (convolution, sphere, faces, decoder, resize, network)
+MODULES = (convolution, sphere, faces, mesh, decoder, resize, network)
 COLUMNS = ("case", "shape", "pass", "ours ms", "torch ms", "ratio", "ours peak MiB", "torch peak MiB")
 
 

@@ -45,11 +45,12 @@ def against(
     shape: tuple[int, ...],
     which: str,
     parameters: tuple[Any, ...] = (),
-    channels_last: bool = True,
+    layout: str = "channels last",
 ) -> tuple[Work, Work | None]:
     """Our layer in training or inference, and `peer(x)` of torch on the same images.
 
-    With gradients, those of the input and of the peer's `parameters`.
+    With gradients, those of the input and of the peer's `parameters`. The peer takes arrays whose second axis are
+    the channels, and which lie in memory with their channels last or first; or, with their sites first, (P, N, C).
     """
     x, dy = images(*shape), images(*layer.out_shape(shape), seed=1)
 
@@ -61,9 +62,9 @@ def against(
 
     if torch is None:
         return ours, None
-    first = (0, len(shape) - 1, *range(1, len(shape) - 1))
-    tx, tdy = (torch.from_numpy(a).permute(first) for a in (x, dy))
-    if not channels_last:
+    order = (1, 0, 2) if layout == "sites first" else (0, len(shape) - 1, *range(1, len(shape) - 1))
+    tx, tdy = (torch.from_numpy(a).permute(order) for a in (x, dy))
+    if layout != "channels last":
         tx, tdy = tx.contiguous(), tdy.contiguous()
     tx.requires_grad_()
 

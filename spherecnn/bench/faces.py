@@ -50,7 +50,7 @@ def published(torch: Any, n: int, grid: sc.grids.Polyhedron, which: str) -> tupl
     def peer(x: Any) -> Any:
         return torch.nn.functional.conv2d(x[:, :, taps], kernel[:, :, None], bias)[..., 0]
 
-    return against(torch, layer, peer, shape, which, (weight, bias), channels_last=False)
+    return against(torch, layer, peer, shape, which, (weight, bias), layout="channels first")
 
 
 def gathered(torch: Any, n: int, grid: sc.grids.Polyhedron, which: str) -> tuple[Work, Work | None]:

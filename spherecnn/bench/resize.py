@@ -65,7 +65,7 @@ def group_norm(torch: Any, n: int, h: int, w: int, c: int, which: str) -> tuple[
 def instance_norm(torch: Any, n: int, h: int, w: int, c: int, which: str) -> tuple[Work, Work | None]:
     """Instance normalisation without weights; torch 2.13 differentiates it wrongly in channels_last memory."""
     peer = torch and torch.nn.InstanceNorm2d(c)
-    return against(torch, sc.layers.InstanceNorm(c), peer, (n, h, w, c), which, channels_last=False)
+    return against(torch, sc.layers.InstanceNorm(c), peer, (n, h, w, c), which, layout="channels first")
 
 
 def activation(torch: Any, n: int, h: int, w: int, c: int, name: str, which: str) -> tuple[Work, Work | None]:

@@ -18,29 +18,36 @@ from spherecnn.errors import InputError
 from spherecnn.files import make_folder, write_atomic
 from spherecnn.training.data import Subset
 
-METHODS = ("planar", "circular", "coord", "tangent", "spherephd")
+METHODS = ("planar", "circular", "coord", "tangent", "spherephd", "mesh")
 COLUMNS = ("method", "sites", "parameters", "accuracy upright", "accuracy rotated", "seconds")
 VALIDATION = 0.1
+# What the sites of a grid are, and the end of the name of its globe.
+SITES = {
+    sc.grids.Equirect: ("pixels", ""),
+    sc.grids.Polyhedron: ("faces", "-faces"),
+    sc.grids.Icosphere: ("vertices", "-mesh"),
+}
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much the demo computes: rows and level have about as many sites."""
+    """How much the demo computes: rows and levels have numbers of sites of one size."""
 
     height: int
     level: int
+    mesh_level: int
     width: int
     epochs: int
 
     def grid(self, method: str) -> Any:
         """The grid of a method in this size."""
-        grids = sc.grids.Equirect(self.height), sc.grids.Polyhedron(self.level)
+        grids = sc.grids.Equirect(self.height), sc.grids.Polyhedron(self.level), sc.grids.Icosphere(self.mesh_level)
         kind = type(sc.layers.method(method).grid())
         return next(grid for grid in grids if isinstance(grid, kind))
 
 
-FULL = Size(height=60, level=4, width=16, epochs=8)
-QUICK = Size(height=32, level=3, width=16, epochs=4)
+FULL = Size(height=60, level=4, mesh_level=4, width=16, epochs=8)
+QUICK = Size(height=32, level=3, mesh_level=4, width=16, epochs=4)
 
 
 class Digits(NamedTuple):
@@ -80,7 +87,8 @@ Examples:
 def command(quick: bool, out: Path | None, seed: int, threads: int | None) -> None:
     """Train the methods on real digits on a sphere; test them upright and rotated.
 
-    planar, circular, coord and tangent work on equirectangular pictures, spherephd on the faces of an icosahedron.
+    planar, circular, coord and tangent work on equirectangular pictures, spherephd on the faces of an icosahedron,
+    mesh on the vertices of an icosphere.
     """
     out = out or o.new_run("demo")
     if out.exists() and any(out.iterdir()):
@@ -94,7 +102,7 @@ def demo(size: Size, out: Path, seed: int) -> None:
     data = {grid: open_digits(grid, seed) for grid in grids.values()}
     first = data[grids[METHODS[0]]]
     click.echo(
-        f"{len(first.training)} real handwritten digits on a sphere, {' and '.join(map(repr, data))}, all upright at "
+        f"{len(first.training)} real handwritten digits on a sphere, {', '.join(map(repr, data))}, all upright at "
         f"lat 0, lon 0; tested on {len(first.upright)} others, upright and turned by random rotations of the sphere."
     )
     draw_samples(list(data.values()), make_folder(out))
@@ -109,8 +117,8 @@ def demo(size: Size, out: Path, seed: int) -> None:
     shown = [[*row[:3], f"{row[3]:.1%}", f"{row[4]:.1%}", round(row[5], 1)] for row in rows]
     click.echo(
         f"\n{o.table(COLUMNS, shown)}\n\n"
-        f"Wrote {out}: results.csv, samples.png, globe.png, globe-faces.png, curves.png, and for each method a run and "
-        "a confusion matrix of the rotated digits.\n"
+        f"Wrote {out}: results.csv, samples.png, globe.png, globe-faces.png, globe-mesh.png, curves.png, and for each "
+        "method a run and a confusion matrix of the rotated digits.\n"
         "The networks have seen upright digits only; to train on digits that are turned at random as well:\n"
         f"Next: spherecnn train --data digits --height {size.height} --augment so3"
     )
@@ -161,15 +169,16 @@ def compare(method: str, size: Size, seed: int, data: Digits, out: Path) -> Resu
 
 
 def draw_samples(data: Sequence[Digits], out: Path) -> None:
-    """The same test digits upright and rotated, flat and one of them on a globe, on pixels and on faces."""
+    """The same test digits upright and rotated, flat and one of them on a globe, on every kind of grid."""
     labels = data[0].upright.labels
     chosen = np.array([np.flatnonzero(labels == k)[0] for k in (2, 3, 5, 7)])
     turn = data[0].rotated.rotations[chosen[1]]
     lat, lon = (round(np.degrees(a)) for a in sc.grids.angles(turn.apply([1.0, 0.0, 0.0])))
     views = [(lat, lon), (lat, (lon + 250) % 360 - 180), (90, 0), (-90, 0)]
     shown, titles = [], []
-    for digits, where, end in zip(data, ("pixels", "faces"), ("", "-faces"), strict=True):
+    for digits in data:
         grid = digits.upright.grid
+        where, end = SITES[type(grid)]
         for test, how in ((digits.upright, "upright"), (digits.rotated, "rotated")):
             pictures = test.batch(chosen)[0]
             shown += [sc.viz.panorama(picture, grid, "nearest") for picture in pictures]

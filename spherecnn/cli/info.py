@@ -21,6 +21,7 @@ PACKAGES = (
     "pillow",
     "matplotlib",
     "scikit-learn",
+    "trimesh",
     "torch",
 )
 FEATURES = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "neon")

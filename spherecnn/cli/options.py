@@ -61,7 +61,7 @@ _height_option = click.option(
 _level_option = click.option(
     "--level",
     type=click.IntRange(0, MOST_LEVELS),
-    help="Level for spherephd, 4 by default: 20 * 4^level triangles.",
+    help="Level, 4 by default: 20 * 4^level triangles for spherephd, 10 * 4^level + 2 vertices for mesh.",
 )
 width_option = click.option(
     "--width",

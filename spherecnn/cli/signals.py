@@ -12,11 +12,11 @@ import numpy as np
 from spherecnn.cli.faces import SUFFIXES, load_arrays
 from spherecnn.errors import InputError
 from spherecnn.files import write_atomic
-from spherecnn.grids import Icosphere, MeshGrid, Polyhedron
+from spherecnn.grids import Icosphere, MeshGrid, Polyhedron, from_config
 from spherecnn.grids.descend import MOST_LEVELS
 
 _HINT = "make it again with `spherecnn mesh convert`"
-_NAMES = ("values", "data", "kind", "level", "vertices", "faces", "names")
+_NAMES = ("values", "data", "kind", "level", "vertices", "faces", "refined", "names")
 _REBUILT: dict[str, Any] = {"icosphere": Icosphere, "polyhedron": Polyhedron}
 
 
@@ -112,6 +112,8 @@ def _grid_of(arrays: dict[str, np.ndarray], path: Path) -> Any:
         return None
     kind = str(arrays["kind"])
     try:
+        if kind == "mesh" and arrays["vertices"].dtype.kind == "U":  # as MeshGrid.config has it
+            return from_config({name: arrays[name].tolist() for name in ("kind", "vertices", "faces", "refined")})
         if kind == "mesh":
             return MeshGrid(arrays["vertices"], arrays["faces"])
         return _REBUILT[kind](arrays["level"].item())

@@ -19,6 +19,7 @@ Examples:
   spherecnn summary --method coord --height 60
   spherecnn summary --model unet --height 64 --classes 3
   spherecnn summary --method spherephd --level 3
+  spherecnn summary --method mesh --level 4
   spherecnn summary runs/circular""",
 )
 @click.argument("run", type=o.FOLDER, required=False)
@@ -49,7 +50,8 @@ def command(
         model = sc.models.MODELS[name](method, in_channels, classes, grid, width=width, rng=0)
     config = model.config
     shape = (1, *model.grid.shape, config["in_channels"])
-    click.echo(f"{config['model']}, {config['method']} on {model.grid!r}, input {shape[1:]}\n")
+    what = ", ".join(config[name] for name in ("model", "method") if name in config)
+    click.echo(f"{what} on {model.grid!r}, input {shape[1:]}\n")
     click.echo(o.table(["layer", "type", "output", "parameters"], layer_rows(model, shape)))
     click.echo(f"\n{model.parameter_count:,} parameters, {model.parameter_count * 4 / 2**20:.2f} MiB in float32.")
 

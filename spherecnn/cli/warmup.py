@@ -23,7 +23,9 @@ from spherecnn.training.optim import OPTIMIZERS
 
 GRID = sc.grids.Equirect(16)
 # A small grid of each kind.
-GRIDS: dict[type[sc.grids.Grid], sc.grids.Grid] = {type(grid): grid for grid in (GRID, sc.grids.Polyhedron(2))}
+GRIDS: dict[type[sc.grids.Grid], sc.grids.Grid] = {
+    type(grid): grid for grid in (GRID, sc.grids.Polyhedron(2), sc.grids.Icosphere(2))
+}
 
 
 @click.command(
@@ -65,7 +67,8 @@ def jobs(dtype: np.dtype) -> Iterator[tuple[str, Callable[[], object]]]:
             f"unpooling, {method}",
             lambda method=method: train_step("encoder_decoder", method, dtype, depth=1),  # type: ignore[misc]
         )
-    yield "U-Net, spherephd", lambda: train_step("unet", "spherephd", dtype, depth=1)
+    for method in ("spherephd", "mesh"):
+        yield f"U-Net, {method}", lambda method=method: train_step("unet", method, dtype, depth=1)  # type: ignore[misc]
     for layer in layers():
         yield type(layer).__name__, lambda layer=layer: step(layer.astype(dtype), x)  # type: ignore[misc]
     for name in LOSSES:

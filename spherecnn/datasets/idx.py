@@ -45,14 +45,7 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     LeCun, Cortes and Burges, "The MNIST database of handwritten digits", section "The IDX file format".
     """
     path = Path(path)
-    try:
-        content = path.read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path} is a damaged gzip file ({error}); expected a whole one: fetch it again.") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); expected an IDX file: check the path.") from error
+    content = read_bytes(path, "an IDX file")
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _TYPES or content[3] == 0:
         raise InputError(
             f"{path} starts with {content[:4]!r}, which is no IDX header: give a file in the MNIST format."
@@ -69,6 +62,17 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
             f"it is {'truncated' if len(content) < expected else 'too long'}, so fetch it again."
         )
     return np.frombuffer(content, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))
+
+
+def read_bytes(path: Path, wanted: str) -> bytes:
+    """The bytes of a file, plain or gzip-compressed; `wanted` says what it should be."""
+    try:
+        content = path.read_bytes()
+        return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path} is a damaged gzip file ({error}); expected a whole one: fetch it again.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); expected {wanted}: check the path.") from error
 
 
 def mnist(

@@ -12,7 +12,7 @@ from spherecnn.grids.healpix import Healpix
 from spherecnn.grids.icosphere import Icosphere
 from spherecnn.grids.layouts import fold, unfold
 from spherecnn.grids.mesh import MeshGrid, mesh_from_config
-from spherecnn.grids.mesh_files import read_mesh, trimesh_order, write_mesh
+from spherecnn.grids.mesh_files import read_mesh, read_triangles, trimesh_order, write_mesh
 from spherecnn.grids.perspective import Perspective
 from spherecnn.grids.polyhedron import Polyhedron
 
@@ -30,6 +30,7 @@ __all__ = [
     "fold",
     "from_config",
     "read_mesh",
+    "read_triangles",
     "trimesh_order",
     "unfold",
     "write_mesh",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ from spherecnn.grids.mesh import MeshGrid
 _SAME = 1e-9
 _KINDS = ("glb", "obj", "off", "ply", "stl")
 _COLOURED = ("glb", "ply")
+
+
+class _Unreadable(InputError):
+    """The file, not the mesh in it, is at fault."""
 
 
 def read_mesh(path: str | os.PathLike[str]) -> MeshGrid:
@@ -49,27 +54,45 @@ def read_mesh(path: str | os.PathLike[str]) -> MeshGrid:
     >>> read_mesh(path)
     MeshGrid(162 vertices, 320 faces)
     """
+    try:
+        return MeshGrid(*read_triangles(path))
+    except _Unreadable:
+        raise
+    except InputError as error:
+        raise InputError(f"{path}, if it is complete, is no grid of the sphere: {error}") from None
+
+
+def read_triangles(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices (P, 3) and faces (F, 3) of any mesh in a file, as `read_mesh` reads them but not checked.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, empty, truncated, of another format or without faces.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "triangle.off")
+    >>> _ = path.write_text("\\n".join(["OFF", "3 1 0", "0 0 0", "1 0 0", "0 1 0", "3 0 1 2"]))
+    >>> read_triangles(path)[1]
+    array([[0, 1, 2]])
+    """
     kind = _kind(path)
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); expected a mesh file: check the path.") from error
+        raise _Unreadable(f"{path} cannot be read ({error.strerror}); expected a mesh file: check the path.") from error
     if not content.strip():
-        raise InputError(f"{path} is empty; expected a mesh: export it again.")
-    mesh = _parsed(path, content, kind)
-    vertices, faces = np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces, np.int64)
-    if kind == "stl":
-        vertices, faces = _merged(vertices, faces)
-    try:
-        return MeshGrid(vertices, faces)
-    except InputError as error:
-        raise InputError(f"{path} is cut short or holds another kind of mesh: {error}") from None
+        raise _Unreadable(f"{path} is empty; expected a mesh: export it again.")
+    vertices, faces = _parsed(path, content, kind)
+    return _merged(vertices, faces) if kind == "stl" else (vertices, faces)
 
 
 def write_mesh(path: str | os.PathLike[str], grid: MeshGrid, colours: np.ndarray | None = None) -> None:
     """Write a mesh to an OFF, OBJ, PLY, STL or GLB file; one that is there is replaced only by a complete one.
 
-    OFF and OBJ keep every digit of the coordinates. PLY, STL and GLB hold float32, so that a mesh of unit vectors comes
+    OFF and OBJ keep the coordinates to the bit. PLY, STL and GLB hold float32, so that a mesh of unit vectors comes
     back off the sphere by up to 1e-7: put it there again by ``MeshGrid(grid.xyz, grid.faces)``.
 
     Parameters
@@ -103,7 +126,7 @@ def write_mesh(path: str | os.PathLike[str], grid: MeshGrid, colours: np.ndarray
     mesh = trimesh.Trimesh(grid.vertices.copy(), grid.faces.copy(), vertex_colors=colours, process=False)
     options: dict[str, Any] = {}
     if kind in ("off", "obj"):
-        options["digits"] = 17
+        options["digits"] = _decimals(grid.vertices)
     if kind == "obj":
         options |= {"include_color": False, "include_normals": False, "include_texture": False}
     content: Any = mesh.export(file_type=kind, **options)
@@ -150,27 +173,36 @@ def trimesh_order(level: int) -> np.ndarray:
 def _kind(path: str | os.PathLike[str]) -> str:
     kind = Path(path).suffix.lower().removeprefix(".")
     if kind not in _KINDS:
-        raise InputError(
+        raise _Unreadable(
             f"{path} has the suffix {Path(path).suffix!r}; expected one of {', '.join(_KINDS)}: rename it."
         )
     return kind
 
 
-def _parsed(path: str | os.PathLike[str], content: bytes, kind: str) -> Any:
+def _parsed(path: str | os.PathLike[str], content: bytes, kind: str) -> tuple[np.ndarray, np.ndarray]:
     import trimesh
 
     options: dict[str, Any] = {"maintain_order": True, "skip_materials": True} if kind == "obj" else {}
     try:
-        mesh: Any = trimesh.load(io.BytesIO(content), file_type=kind, force="mesh", process=False, **options)
-        found = len(mesh.faces)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy's, of damaged numbers
+            mesh: Any = trimesh.load(io.BytesIO(content), file_type=kind, force="mesh", process=False, **options)
+            vertices = np.asarray(mesh.vertices, np.float64).reshape(-1, 3)
+            faces = np.asarray(mesh.faces, np.int64).reshape(-1, 3)
     except Exception as error:  # parsers of trimesh raise whatever they stumble on
-        raise InputError(
+        raise _Unreadable(
             f"{path} is damaged or not a mesh in {kind.upper()} format ({_told(error)}); expected a complete file of "
             "triangles: export it again."
         ) from error
-    if not found:
-        raise InputError(f"{path} has no faces; expected a mesh of triangles: export it again with its faces.")
-    return mesh
+    if not len(faces):
+        raise _Unreadable(f"{path} has no faces; expected a mesh of triangles: export it again with its faces.")
+    return vertices, faces
+
+
+def _decimals(vertices: np.ndarray) -> int:
+    """Digits behind the point that keep 17 of the smallest coordinate; those below 1e-40 lose some."""
+    least = np.abs(vertices[vertices != 0]).min()
+    return int(np.clip(17 - np.floor(np.log10(least)), 1, 57))
 
 
 def _told(error: Exception) -> str:

@@ -30,7 +30,7 @@ def edges(grid: Any) -> np.ndarray:
 
 
 def edge_lengths(grid: Any) -> np.ndarray:
-    """Length (E,) of each of `edges`, straight through the sphere.
+    """Length (E,) of each edge, straight through the sphere, in the order of ``edges``.
 
     Examples
     --------

@@ -11,7 +11,7 @@ from spherecnn.errors import check_choice
 from spherecnn.grids.base import compass, read_only
 
 if TYPE_CHECKING:
-    from spherecnn.grids.mesh import MeshGrid as Mesh
+    from spherecnn.grids.mesh import MeshGrid
 
 LAPLACIANS = ("published", "mass")
 DERIVATIVES = ("published", "compass")
@@ -20,7 +20,7 @@ VERTEX_AREAS = ("voronoi", "barycentric")
 POLE = 1e-9
 
 
-def face_normals(grid: Mesh) -> np.ndarray:
+def face_normals(grid: MeshGrid) -> np.ndarray:
     """Unit vectors (F, 3) that point out of each face.
 
     Examples
@@ -34,7 +34,7 @@ def face_normals(grid: Mesh) -> np.ndarray:
     return read_only(cross / np.linalg.norm(cross, axis=1, keepdims=True))
 
 
-def face_areas(grid: Mesh) -> np.ndarray:
+def face_areas(grid: MeshGrid) -> np.ndarray:
     """Areas (F,) of the flat faces, in the squared unit of the vertices.
 
     Examples
@@ -48,7 +48,7 @@ def face_areas(grid: Mesh) -> np.ndarray:
     return read_only(np.linalg.norm(_cross(grid), axis=1) / 2)
 
 
-def vertex_areas(grid: Mesh, kind: str = "voronoi") -> np.ndarray:
+def vertex_areas(grid: MeshGrid, kind: str = "voronoi") -> np.ndarray:
     r"""The part (P,) of the flat faces that each vertex stands for; they sum to the area of the mesh.
 
     Parameters
@@ -86,7 +86,7 @@ def vertex_areas(grid: Mesh, kind: str = "voronoi") -> np.ndarray:
     return read_only(np.bincount(grid.faces.ravel(), shares.ravel(), grid.sites))
 
 
-def gradient(grid: Mesh) -> Any:
+def gradient(grid: MeshGrid) -> Any:
     r"""Gradient on each face of the function that is linear between its corners: (3 F, P).
 
     .. math:: \nabla u = \sum_{i=0}^2 u_i\, \frac{n \times e_i}{2 A}
@@ -116,7 +116,7 @@ def gradient(grid: Mesh) -> Any:
     return _csr(values.transpose(2, 0, 1).ravel(), places, (3 * count, grid.sites))
 
 
-def face_to_vertex(grid: Mesh) -> Any:
+def face_to_vertex(grid: MeshGrid) -> Any:
     """Means over the faces around each vertex, weighted by their areas: (P, F).
 
     Examples
@@ -132,7 +132,7 @@ def face_to_vertex(grid: Mesh) -> Any:
     return _csr(area / total[grid.faces.ravel()], places, (grid.sites, len(grid.faces)))
 
 
-def laplacian(grid: Mesh, kind: str = "published") -> Any:
+def laplacian(grid: MeshGrid, kind: str = "published") -> Any:
     r"""Laplacian (P, P) with cotangent weights; it is negative semidefinite.
 
     .. math:: (L u)_i = \tfrac12 \sum_j (\cot\alpha_{ij} + \cot\beta_{ij})\,(u_j - u_i)
@@ -171,7 +171,7 @@ def laplacian(grid: Mesh, kind: str = "published") -> Any:
     return matrix if kind == "published" else sparse.csr_array(sparse.diags_array(1 / vertex_areas(grid)) @ matrix)
 
 
-def derivatives(grid: Mesh, kind: str = "published") -> tuple[Any, Any]:
+def derivatives(grid: MeshGrid, kind: str = "published") -> tuple[Any, Any]:
     r"""Derivatives to the east and to the north at the vertices: two matrices (P, P).
 
     Both average the gradients of the faces around a vertex by their areas.
@@ -220,7 +220,7 @@ def derivatives(grid: Mesh, kind: str = "published") -> tuple[Any, Any]:
     return sparse.csr_array(found[0]), sparse.csr_array(found[1])
 
 
-def divergence(grid: Mesh) -> tuple[Any, Any]:
+def divergence(grid: MeshGrid) -> tuple[Any, Any]:
     r"""Divergence of a tangent vector field at the vertices: two matrices (P, P), for its two components.
 
     With u to the east and v to the north, and the field :math:`w = u\,e + v\,n` as three Cartesian components,
@@ -254,7 +254,7 @@ def divergence(grid: Mesh) -> tuple[Any, Any]:
     return _of_vectors(grid, [grad[k * count : (k + 1) * count] for k in range(3)])
 
 
-def vorticity(grid: Mesh) -> tuple[Any, Any]:
+def vorticity(grid: MeshGrid) -> tuple[Any, Any]:
     r"""Vorticity of a tangent vector field at the vertices, positive counterclockwise: two matrices (P, P).
 
     With u to the east and v to the north, the field w as in `divergence` and N the normal of a face,
@@ -289,18 +289,18 @@ def _along(ways: np.ndarray, parts: list[Any]) -> Any:
     return sum(sparse.diags_array(ways[:, k]) @ part for k, part in enumerate(parts))
 
 
-def _edges(grid: Mesh) -> np.ndarray:
+def _edges(grid: MeshGrid) -> np.ndarray:
     """The edge (F, 3, 3) opposite to each corner, counterclockwise."""
     corners = grid.vertices[grid.faces]
     return np.roll(corners, 1, axis=1) - np.roll(corners, -1, axis=1)
 
 
-def _cross(grid: Mesh) -> np.ndarray:
+def _cross(grid: MeshGrid) -> np.ndarray:
     edges = _edges(grid)
     return np.cross(edges[:, 2], -edges[:, 1])
 
 
-def _cotangents(grid: Mesh) -> np.ndarray:
+def _cotangents(grid: MeshGrid) -> np.ndarray:
     """Cotangent (F, 3) of the angle at each corner."""
     edges = _edges(grid)
     after, before = np.roll(edges, -1, axis=1), np.roll(edges, 1, axis=1)
@@ -313,7 +313,7 @@ def _csr(values: np.ndarray, places: tuple[np.ndarray, np.ndarray], shape: tuple
     return matrix
 
 
-def _of_vectors(grid: Mesh, parts: list[Any]) -> tuple[Any, Any]:
+def _of_vectors(grid: MeshGrid, parts: list[Any]) -> tuple[Any, Any]:
     """Means at the vertices of what three matrices (F, P) make of x, y and z components, for unit vectors."""
     mean = face_to_vertex(grid)
     found = [

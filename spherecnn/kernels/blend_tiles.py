@@ -8,7 +8,10 @@ import llvmlite.ir as ir
 from numba.extending import intrinsic
 
 from spherecnn.kernels.vector import I64, INT, VOID, Emitter
+from spherecnn.stencils.sparse import TOGETHER
 
+# The last entry of a row is mostly the only one that no row before it has read: it is fetched so many sites ahead.
+AHEAD = 24
 NARROW = 4  # elements of the narrow tile
 MOST_AT_ONCE = 4  # sites that one pass adds
 
@@ -132,7 +135,7 @@ def rows_tile(lanes: int | None, vectors: int) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             e = Emitter(context, builder, signature, args)
             _of_lanes(e, lanes)
-            indptr, indices, data, _, _, whole = e.fields(2)
+            indptr, indices, data, _, _, whole, _ = e.fields(2)
             begin, n, taps, channels = e.b.add(args[1], args[7]), args[4], args[5], args[6]
             x, indptr, row = e.data(0), e.at(indptr, args[3]), e.at(e.data(8), args[9])
             depth, spare, limit = args[10], e.data(11), args[12]
@@ -143,7 +146,7 @@ def rows_tile(lanes: int | None, vectors: int) -> Any:
                     k = e.b.add(first, j)
                     place = e.b.add(begin, e.b.mul(e.index(e.at(indices, k)), whole))
                     found = e.at(x, place) if lanes is None else _within(e, x, place, spare, limit)
-                    share = e.spread(e.number(e.b.load(e.at(data, k))))
+                    share = e.broadcast(e.at(data, k))
                     return [e.fma(share, e.load(e.at(found, v)), s) for v, s in zip(at, sums, strict=True)]
 
                 return add
@@ -170,6 +173,70 @@ def rows_tile(lanes: int | None, vectors: int) -> Any:
     return tile
 
 
+def together_tile(lanes: int | None, vectors: int) -> Any:
+    """Return the intrinsic that forms all taps of a site from the same few others.
+
+    ``tile(x, x0, matrix, r0, n, channels, c0, row, to, depth, spare, limit)`` computes, for p < n, t < TOGETHER and
+    k < vectors * lanes,
+
+        row[to + p * depth + t * channels + k] = sum over entries (q, a_0, a_1, ...) of matrix row r0 + p of
+            a_t * x[x0 + q * matrix.channels + c0 + k]
+
+    so that a site is read once for all taps, and fetched before. n is at least 1. Lanes, `spare` and `limit` are as for
+    `blend_tile`.
+    """
+
+    @intrinsic
+    def tile(typing, x, x0, matrix, r0, n, channels, c0, row, to, depth, spare, limit):
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            e = Emitter(context, builder, signature, args)
+            _of_lanes(e, lanes)
+            indptr, indices, data, start, sites, whole, _ = e.fields(2)
+            begin, n, channels = e.b.add(args[1], args[6]), args[4], args[5]
+            x, indptr, row = e.data(0), e.at(indptr, args[3]), e.at(e.data(7), args[8])
+            depth, spare, limit = args[9], e.data(10), args[11]
+            at = [v * e.lanes for v in range(vectors)]
+
+            lines = e.b.select(e.b.icmp_signed("==", args[6], ir.Constant(I64, 0)), whole, ir.Constant(I64, 0))
+            last = e.b.sub(e.b.sub(e.b.add(start, sites), args[3]), ir.Constant(I64, 1))
+
+            def site(p: Any, _: list[Any]) -> list[Any]:
+                first, out = e.index(e.at(indptr, p)), e.at(row, e.b.mul(p, depth))
+                count = e.b.sub(e.index(e.at(indptr, p, 1)), first)
+                later = e.b.add(p, ir.Constant(I64, AHEAD))
+                later = e.b.select(e.b.icmp_signed("<", later, last), later, last)
+                newest = e.b.sub(e.index(e.at(indptr, later, 1)), ir.Constant(I64, 1))
+                e.fetch(e.at(x, args[1], e.b.mul(e.index(e.at(indices, newest)), whole)), lines)
+
+                def add(j: Any, sums: list[Any]) -> list[Any]:
+                    k = e.b.add(first, j)
+                    place = e.b.add(begin, e.b.mul(e.index(e.at(indices, k)), whole))
+                    found = e.at(x, place) if lanes is None else _within(e, x, place, spare, limit)
+                    values, shares = [e.load(e.at(found, v)) for v in at], e.at(data, e.b.mul(k, four))
+                    new = []
+                    for t in range(TOGETHER):
+                        share = e.broadcast(e.at(shares, t))
+                        new += [e.fma(share, values[v], sums[t * vectors + v]) for v in range(vectors)]
+                    return new
+
+                sums = e.repeat(count, [e.zero] * (TOGETHER * vectors), add, always=False)
+                for t in range(TOGETHER):
+                    to = e.at(out, e.b.mul(channels, ir.Constant(I64, t)))
+                    for v, total in zip(at, sums[t * vectors :], strict=False):
+                        e.store(total, e.at(to, v))
+                return []
+
+            four = ir.Constant(I64, TOGETHER)
+            e.repeat(n, [], site)
+            return context.get_dummy_value()
+
+        return VOID(x, INT, matrix, INT, INT, INT, INT, row, INT, INT, spare, INT), codegen
+
+    return tile
+
+
+together_four, together_two, together_one = (together_tile(None, vectors) for vectors in (4, 2, 1))
+together_narrow = together_tile(NARROW, 1)
 rows_four, rows_two, rows_one = (rows_tile(None, vectors) for vectors in (4, 2, 1))
 rows_narrow = rows_tile(NARROW, 1)
 blend_four, blend_two, blend_one = (blend_tile(None, vectors) for vectors in (4, 2, 1))

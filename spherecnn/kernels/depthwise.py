@@ -78,7 +78,7 @@ def _depthwise_cpu(x: Any, w: Any, b: Any, stencil: Any) -> Any:
     stencil.check_size(channels)
     y = empty((len(x), stencil.sites_out, channels), x.dtype)
     bias = np.zeros(channels, x.dtype) if b is None else b
-    depthwise_tasks(x, w.reshape(-1), bias, y, stencil.tables)
+    depthwise_tasks(x, w.reshape(-1), bias, y, stencil.tables(x.dtype))
     return y
 
 
@@ -88,7 +88,7 @@ def _depthwise_dw_cpu(x: Any, dy: Any, stencil: Any) -> Any:
     stencil.check_size(channels)
     parts = max(1, min(PARTS, len(x) * (len(stencil.task) - 1)))
     part = np.empty((parts, stencil.taps + 1, channels), x.dtype)  # the last row holds the bias gradient
-    depthwise_outer_tasks(x, dy, part, stencil.tables)
+    depthwise_outer_tasks(x, dy, part, stencil.tables(x.dtype))
     total = part[0].copy()
     for other in part[1:]:
         total += other

@@ -18,6 +18,10 @@ from spherecnn.kernels.blend_tiles import (
     rows_narrow,
     rows_one,
     rows_two,
+    together_four,
+    together_narrow,
+    together_one,
+    together_two,
 )
 from spherecnn.kernels.jit import kernel
 from spherecnn.kernels.memory import empty
@@ -70,7 +74,7 @@ def per_site(share: Any, x: Any) -> Any:
 def _blend_cpu(x: Any, stencil: Any) -> Any:
     stencil.check_size(x.shape[2])
     y = empty((len(x), stencil.sites_out, x.shape[2]), x.dtype)
-    blend_tasks(x, y, stencil.tables)
+    blend_tasks(x, y, stencil.tables(x.dtype))
     return y
 
 
@@ -108,6 +112,7 @@ class Matrix(NamedTuple):
     first: int
     n: int
     channels: int
+    together: bool
 
 
 class Shares(NamedTuple):
@@ -130,10 +135,11 @@ def blended(tables):
 @kernel(inline=True)
 def shares_of(a, tables, first, slots, taps, x):
     """The shares of the slots of task `a`, in the type of x; empty where there are none."""
-    first_row, n = tables.start[tables.task[a]] * taps, 0
+    start, n = tables.start[tables.task[a]], 0
     for g in range(tables.task[a], tables.task[a + 1]):
         n += tables.size[g]
-    matrix = Matrix(tables.indptr, tables.indices, tables.data, first_row, n, x.shape[2])
+    each = 1 if tables.together else taps
+    matrix = Matrix(tables.indptr, tables.indices, tables.data, start * each, n, x.shape[2], tables.together)
     if len(tables.share) == 0:
         return Shares(np.empty(0, x.dtype), np.empty(0, np.int32), matrix)
     runs = np.zeros(taps + 1, np.int32)
@@ -141,7 +147,7 @@ def shares_of(a, tables, first, slots, taps, x):
         runs[tables.tap[first + u] + 1] += 1
     for t in range(taps):
         runs[t + 1] += runs[t]
-    return Shares(tables.share[first : first + slots].astype(x.dtype), runs, matrix)
+    return Shares(tables.share[first : first + slots].copy(), runs, matrix)
 
 
 @kernel(inline=True)
@@ -238,6 +244,9 @@ def form_whole_rows(source, matrix, p0, n, taps, depth, row, to, spare, limit):
     """The rows of n sites from p0."""
     channels, lanes, c = source.channels, VECTOR_BYTES // row.itemsize, 0
     x, x0, r0 = source.array, source.start, matrix.first + p0 * taps
+    if matrix.together:
+        form_together(source, matrix, p0, n, depth, row, to, spare, limit)
+        return
     if channels < lanes:
         while c < channels:
             c = max(0, min(c, channels - NARROW))
@@ -253,6 +262,29 @@ def form_whole_rows(source, matrix, p0, n, taps, depth, row, to, spare, limit):
     while c < channels:
         c = min(c, channels - lanes)
         rows_one(x, x0, matrix, r0, n, taps, channels, c, row, to + c, depth, spare, limit)
+        c += lanes
+
+
+@kernel(inline=True)
+def form_together(source, matrix, p0, n, depth, row, to, spare, limit):
+    """The rows of n sites from p0, all taps of a site at once."""
+    channels, lanes, c = source.channels, VECTOR_BYTES // row.itemsize, 0
+    x, x0, r0 = source.array, source.start, matrix.first + p0
+    if channels < lanes:
+        while c < channels:
+            c = max(0, min(c, channels - NARROW))
+            together_narrow(x, x0, matrix, r0, n, channels, c, row, to + c, depth, spare, limit)
+            c += NARROW
+        return
+    while channels - c >= 4 * lanes:
+        together_four(x, x0, matrix, r0, n, channels, c, row, to + c, depth, spare, limit)
+        c += 4 * lanes
+    if channels - c >= 2 * lanes:
+        together_two(x, x0, matrix, r0, n, channels, c, row, to + c, depth, spare, limit)
+        c += 2 * lanes
+    while c < channels:
+        c = min(c, channels - lanes)
+        together_one(x, x0, matrix, r0, n, channels, c, row, to + c, depth, spare, limit)
         c += lanes
 
 

@@ -157,7 +157,7 @@ def _mix_sites(x: Any, w: Any, b: Any, stencil: Any, groups: int, adjoint: bool)
     if b is not None:
         bias[..., :makes] = b.reshape(biases, groups, makes)
     y = empty((samples, stencil.sites_out, makes * groups), x.dtype)
-    mix_tasks(x, packed, bias.reshape(-1), y, groups, taps, padded, stencil.tables)
+    mix_tasks(x, packed, bias.reshape(-1), y, groups, taps, padded, stencil.tables(x.dtype))
     return y
 
 
@@ -171,7 +171,7 @@ def _gather_gemm_dw_cpu(x: Any, dy: Any, stencil: Any, groups: int = 1) -> Any:
     parts = parts_of(stencil, samples, reads)
     part = empty((int(parts.start[-1]) * groups * padded,), x.dtype)
     bias_part = empty((len(parts.lead), stencil.biases * groups * padded), x.dtype)
-    outer_tasks(x, dy, part, bias_part, groups, taps, padded, parts, stencil.tables)
+    outer_tasks(x, dy, part, bias_part, groups, taps, padded, parts, stencil.tables(x.dtype))
     dw, db = empty((taps, reads, makes), x.dtype), np.empty((stencil.biases, makes), x.dtype)
     sum_parts(part, bias_part, dw, db, groups, padded, parts)
     return dw, db if stencil.biases > 1 else db[0]
@@ -190,7 +190,7 @@ def parts_of(stencil: Any, samples: int, reads: int) -> Parts:
     """Divide the tasks of all samples in parts; where rows have taps of their own, a part has few of them."""
     count = max(2, min(PARTS, samples * stencil.sites_out // PART_SITES))
     tasks = len(stencil.task) - 1
-    by_rows = not stencil.blends and stencil.taps > SPARSE * stencil.tables.most_slots
+    by_rows = not stencil.blends and stencil.taps > SPARSE * stencil.most_slots
     lead, span = np.zeros(count, np.int64), np.full(count, stencil.taps)
     if by_rows:
         first = stencil.first[stencil.task]
@@ -315,6 +315,8 @@ def mix_tasks(x, packed, bias, y, groups, taps, padded, tables):
                     full = (m + SITES - 1) // SITES * SITES
                     expand(source, shares, p0, full, lead, span, stride, row, spare, limit)
                     joined = Source(row, 0, places, 0, tables.only_tap, 0, 1, span * reads, zero)
+                    if tables.together:
+                        touch(ys, y0, target, p0, m, makes)
                     mix(joined, weights, depth, lead * reads, sink, p0, m, makes, nothing)
                 else:
                     mix(source, weights, depth, 0, sink, p0, m, makes, latest)
@@ -362,6 +364,8 @@ def outer_tasks(x, dy, part, bias_part, groups, taps, padded, parts, tables):
                     expand(source, shares, p0, m, lead, span, stride, row, spare, limit)
                     part_of_flow = Rows(flow.array, flow.start, flow.offset[p0 : p0 + m])
                     at = (g * rows + (lead - parts.lead[i]) * reads) * padded
+                    if tables.together:
+                        touch(flow.array, flow.start, part_of_flow.offset, 0, m, makes)
                     add_outer(joined, 0, depth, part_of_flow, m, makes, sums, at, padded)
                 for u in range(0 if expanded else slots):
                     at = (g * rows + (tables.tap[first + u] - parts.lead[i]) * reads) * padded

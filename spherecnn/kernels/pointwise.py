@@ -85,6 +85,17 @@ def flat(x: Array) -> Array:
 
 
 @op
+def add(a: Array, b: Array) -> Array:
+    """a + b, of equal shape."""
+    return a + b
+
+
+@binary(add)
+def _add(a, b, zero):
+    return a + b
+
+
+@op
 def relu(x: Array) -> Array:
     """max(x, 0); NaN stays NaN."""
     return np.where(x <= 0, 0, x).astype(x.dtype)

@@ -80,14 +80,14 @@ def max_pool_dx(dy: Any, switch: Any, stencil: Any) -> Any:
 
 @max_pool.on("cpu")
 def _max_pool_cpu(x: Any, stencil: Any) -> Any:
-    if len(stencil.tables.indptr):
+    if stencil.sparse:
         raise InputError(f"{stencil!r} is a matrix; expected slots for max pooling: use a stencil of shares.")
     shape = (len(x), stencil.sites_out, x.shape[2])
     y, switch = empty(shape, x.dtype), empty(shape, np.uint8)
     if stencil.blends:
-        max_pool_blended(x, y, switch, stencil.taps, stencil.tables)
+        max_pool_blended(x, y, switch, stencil.taps, stencil.tables(x.dtype))
     else:
-        max_pool_tasks(x, y, switch, stencil.tables)
+        max_pool_tasks(x, y, switch, stencil.tables(x.dtype))
     return y, switch
 
 
@@ -95,7 +95,7 @@ def _max_pool_cpu(x: Any, stencil: Any) -> Any:
 def _max_pool_dx_cpu(dy: Any, switch: Any, stencil: Any) -> Any:
     adjoint = stencil.transposed
     dx = empty((len(dy), stencil.sites_in, dy.shape[2]), dy.dtype)
-    max_pool_dx_tasks(dy, switch, dx, adjoint.tables)
+    max_pool_dx_tasks(dy, switch, dx, adjoint.tables(dy.dtype))
     return dx
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import llvmlite.ir as ir
-from numba.core import cgutils
 from numba.extending import intrinsic
 
-from spherecnn.kernels.vector import I32, I64, INT, LINE_BYTES, VOID, Emitter
+from spherecnn.kernels.vector import I64, INT, VOID, Emitter
 
 
 def mix_tile(vectors: int, sites: int, partial: bool = False) -> Any:
@@ -80,21 +79,10 @@ def _touch() -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             e = Emitter(context, builder, signature, args)
             x, place, n, channels = e.at(e.data(0), args[1]), e.at(e.data(2), args[3]), args[4], args[5]
-            line, byte = LINE_BYTES // (8 if e.double else 4), ir.IntType(8).as_pointer()
-            kind = ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32])
-            fetch = cgutils.get_or_insert_function(e.b.module, kind, "llvm.prefetch.p0")
-            how = [ir.Constant(I32, value) for value in (0, 3, 1)]  # to read, keep in all caches, data
-            lines = e.b.sdiv(e.b.add(channels, ir.Constant(I64, line - 1)), ir.Constant(I64, line))
 
             def row(p: Any, _: list[Any]) -> list[Any]:
-                begin = e.at(x, e.index(e.at(place, p)))
-
-                def one(i: Any, _: list[Any]) -> list[Any]:
-                    at = e.at(begin, e.b.mul(i, ir.Constant(I64, line)))
-                    e.b.call(fetch, [e.b.bitcast(at, byte), *how])
-                    return []
-
-                return e.repeat(lines, [], one)
+                e.fetch(e.at(x, e.index(e.at(place, p))), channels)
+                return []
 
             e.repeat(n, [], row)
             return context.get_dummy_value()

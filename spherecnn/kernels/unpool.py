@@ -71,7 +71,7 @@ def unpool_dx(dy: Any, index: Any) -> Any:
 @switch_sites.on("cpu")
 def _switch_sites_cpu(switch: Any, stencil: Any) -> Any:
     index = empty(switch.shape, np.int32)
-    switch_tasks(switch, index, stencil.tables)
+    switch_tasks(switch, index, stencil.tables(np.float32))
     return index
 
 

@@ -162,6 +162,21 @@ class Emitter:
         name = f"llvm.masked.{what}.v{self.lanes}f{64 if self.double else 32}.p0"
         return cgutils.get_or_insert_function(self.b.module, kind, name)
 
+    def fetch(self, pointer: Any, elements: Any) -> None:
+        """Fetch the cache lines of elements ahead of time; what lies beyond an array is fetched in vain."""
+        line, byte = LINE_BYTES // (8 if self.double else 4), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32])
+        call = cgutils.get_or_insert_function(self.b.module, kind, "llvm.prefetch.p0")
+        how = [ir.Constant(I32, value) for value in (0, 3, 1)]  # to read, keep in all caches, data
+
+        def one(i: Any, _: list[Any]) -> list[Any]:
+            at = self.at(pointer, self.b.mul(i, ir.Constant(I64, line)))
+            self.b.call(call, [self.b.bitcast(at, byte), *how])
+            return []
+
+        lines = self.b.sdiv(self.b.add(elements, ir.Constant(I64, line - 1)), ir.Constant(I64, line))
+        self.repeat(lines, [], one, always=False)
+
     def stream(self, value: Any, pointer: Any) -> None:
         """Store past the caches; the pointer must be aligned to a vector."""
         stored = self.b.store(value, self.b.bitcast(pointer, self.vector.as_pointer()), align=HOST.bytes)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from spherecnn.errors import InputError
+from spherecnn.kernels.pointwise import add
 from spherecnn.layers.base import Array, Backward, Layer, Shape
 
 
@@ -67,7 +68,7 @@ class Recorder:
                 live.update(step.made)
         grads: dict[int, Array] = {}
         for output, dy in zip(outputs, dys, strict=True):
-            grads[output] = grads[output] + dy if output in grads else dy
+            grads[output] = add(grads[output], dy) if output in grads else dy
         while self.steps:
             step = self.steps.pop()
             reaches_input, found = wanted.pop(), [grads.pop(v, None) for v in step.made]
@@ -80,7 +81,7 @@ class Recorder:
             dxs = step.backward(*given)
             for x, dx in zip(step.sources, dxs if isinstance(dxs, tuple) else (dxs,), strict=True):
                 if x in live and dx is not None:
-                    grads[x] = grads[x] + dx if x in grads else dx
+                    grads[x] = add(grads[x], dx) if x in grads else dx
         return tuple(grads.get(x) for x in self.inputs)
 
 
@@ -186,7 +187,7 @@ class Add(Layer):
 
     def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
         self.out_shape(*(x.shape for x in xs))
-        y = xs[0] + xs[1]
+        y = add(xs[0], xs[1])
         for x in xs[2:]:
             y += x
         n = len(xs)

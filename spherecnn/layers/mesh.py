@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spherecnn.errors import InputError, check_array, check_at_least, check_channels
+from spherecnn.grids.mesh import MeshGrid
 from spherecnn.layers.base import Array, Backward, Layer, Param, Shape, contiguous
 from spherecnn.layers.registry import generator
 from spherecnn.layers.sites import check_groups, mix_sites
 from spherecnn.stencils import Stencil
 from spherecnn.stencils.mesh import OPERATORS, check_operators, coarser_mesh, mesh
 
-if TYPE_CHECKING:
-    from spherecnn.grids.icosphere import Icosphere as Mesh
 
-
-def check_mesh(grid: object) -> Mesh:
+def check_mesh(grid: object) -> MeshGrid:
     """Return the grid, refusing one that is no mesh."""
-    from spherecnn.grids.icosphere import Icosphere
-
-    if not isinstance(grid, Icosphere):
+    if not isinstance(grid, MeshGrid):
         raise InputError(f"the grid is {grid!r}; expected a mesh: give an Icosphere(level) or a MeshGrid.")
     return grid
 
 
-def check_vertices(grid: Mesh, shape: Shape) -> tuple[int, int]:
+def check_vertices(grid: MeshGrid, shape: Shape) -> tuple[int, int]:
     """Return samples and channels of an array (N, P, C) on the vertices of this mesh, refusing another shape."""
     if len(shape) != 3 or tuple(shape[1:2]) != grid.shape:
         raise InputError(
@@ -97,7 +92,7 @@ class MeshConv(Layer):
         self,
         in_channels: int,
         out_channels: int,
-        grid: Mesh,
+        grid: MeshGrid,
         stride: int = 1,
         groups: int = 1,
         bias: bool = True,

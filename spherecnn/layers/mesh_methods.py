@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,14 @@ import numpy as np
 from spherecnn.errors import InputError, check_choice
 from spherecnn.grids import Grid, Icosphere
 from spherecnn.layers.base import Layer
+from spherecnn.layers.combine import Sequential
 from spherecnn.layers.mesh import MeshConv, check_mesh
 from spherecnn.layers.mesh_pool import MeshPool, MeshUnpool, MeshUpsample
 from spherecnn.layers.mesh_transpose import MeshConvTranspose
 from spherecnn.layers.registry import Method, register
 from spherecnn.stencils import MESH_OPERATORS
 from spherecnn.stencils.mesh import coarser_mesh
+from spherecnn.stencils.mesh_levels import finer_mesh
 
 # The operators that stand for the sizes of a planar network.
 KERNELS = {1: ("identity",), 3: MESH_OPERATORS}
@@ -85,12 +88,19 @@ class MeshMethod(Method):
         return layer, layer.grid_out
 
     def unpool(self, coarse: Grid, fine: Grid) -> Layer:
-        self._check_pair(coarse, fine)
-        return MeshUnpool(check_mesh(fine))
+        return MeshUnpool(finer_mesh(check_mesh(coarse), check_mesh(fine)))
 
     def upsample(self, coarse: Grid, fine: Grid, mode: str = "bilinear") -> Layer:
-        self._check_pair(coarse, fine)
-        return MeshUpsample(check_mesh(coarse), mode)
+        meshes = [check_mesh(fine)]
+        while meshes[-1] != check_mesh(coarse):
+            if meshes[-1].sites <= coarse.sites:
+                raise InputError(
+                    f"{fine!r} does not refine {coarse!r}; expected two meshes of which coarsen() of one leads to the "
+                    "other: give the grids before and after poolings."
+                )
+            meshes.append(meshes[-1].coarsen())
+        steps = [MeshUpsample(low, mode, grid_out=high) for high, low in pairwise(meshes)]
+        return steps[0] if len(steps) == 1 else Sequential(*reversed(steps))
 
     def conv_transpose(
         self,
@@ -102,17 +112,8 @@ class MeshMethod(Method):
         bias: bool = True,
         rng: np.random.Generator | int | None = None,
     ) -> Layer:
-        self._check_pair(coarse, fine)
-        mesh = check_mesh(coarse)
-        return MeshConvTranspose(in_channels, out_channels, mesh, self.fill, bias=bias, **self.kinds, rng=rng)
-
-    def _check_pair(self, coarse: Grid, fine: Grid) -> None:
-        """Refuse two meshes of which the second does not halve the edges of the first."""
-        if check_mesh(fine).coarsen() != check_mesh(coarse):
-            raise InputError(
-                f"{coarse!r} and {fine!r} are not one level apart; expected a mesh and the one that refines it: "
-                "give the grids before and after a pooling."
-            )
+        kinds = self.kinds | {"grid_out": check_mesh(fine), "rng": rng}
+        return MeshConvTranspose(in_channels, out_channels, check_mesh(coarse), self.fill, bias=bias, **kinds)
 
 
 register(
@@ -122,10 +123,11 @@ register(
         *("published", "published", "ones"),
     )
 )
+# A Laplacian over areas grows fourfold with a level; as all weights take steps of one size, networks then learn slowly.
 register(
     MeshMethod(
-        "mesh_exact",
-        "the same, the Laplacian over areas, derivatives along unit vectors, none at a pole",
-        *("mass", "compass", "interpolated"),
+        "mesh_compass",
+        "the same, derivatives along unit vectors and none at a pole; upwards, new vertices are interpolated",
+        *("published", "compass", "interpolated"),
     )
 )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from spherecnn.errors import InputError, check_array, check_choice
+from spherecnn.grids.mesh import MeshGrid
 from spherecnn.kernels.pool import max_pool, max_pool_dx
 from spherecnn.kernels.spmm import spmm
 from spherecnn.kernels.unpool import switch_sites, unpool, unpool_dx
@@ -18,12 +19,10 @@ from spherecnn.stencils.mesh_levels import (
     UPSAMPLE_MODES,
     coarsening_matrix,
     edge_ends,
+    finer_mesh,
     mesh_pooling,
     refining_matrix,
 )
-
-if TYPE_CHECKING:
-    from spherecnn.grids.icosphere import Icosphere as Mesh
 
 POOL_MODES = ("max", *AVERAGES)
 
@@ -75,7 +74,7 @@ class MeshPool(Layer):
     (array([27., 41., 25., 39.], dtype=float32), array([27, 41, 25, 39], dtype=int32))
     """
 
-    def __init__(self, grid: Mesh, mode: str = "max", return_indices: bool = False):
+    def __init__(self, grid: MeshGrid, mode: str = "max", return_indices: bool = False):
         super().__init__()
         check_choice("mode", mode, POOL_MODES)
         check_choice("return_indices", return_indices, (False, True))
@@ -146,7 +145,7 @@ class MeshUnpool(Layer):
            -11.,   0.,   0.], dtype=float32)
     """
 
-    def __init__(self, grid: Mesh):
+    def __init__(self, grid: MeshGrid):
         super().__init__()
         self.grid = check_mesh(grid)
         self.coarse = self.grid.coarsen()
@@ -204,10 +203,12 @@ class MeshUpsample(Layer):
     Parameters
     ----------
     grid : MeshGrid
-        Of the input, the coarse one; the output is on ``grid.refine()``.
+        Of the input, the coarse one.
     mode : {"bilinear", "nearest"}
         "nearest" takes the value of the nearer end; of ends as near, as all are on an icosphere, the one with the
         lower number.
+    grid_out : MeshGrid, keyword only, optional
+        Of the output; ``grid.refine()`` by default. Give the finer mesh where its vertices were moved.
 
     Attributes
     ----------
@@ -231,17 +232,17 @@ class MeshUpsample(Layer):
     array([10. , 11. ,  4.5,  6.5,  0.5,  2.5], dtype=float32)
     """
 
-    def __init__(self, grid: Mesh, mode: str = "bilinear"):
+    def __init__(self, grid: MeshGrid, mode: str = "bilinear", *, grid_out: MeshGrid | None = None):
         super().__init__()
         check_choice("mode", mode, UPSAMPLE_MODES)
         self.grid, self.mode = check_mesh(grid), mode
-        self.grid_out = self.grid.refine()
+        self.grid_out = finer_mesh(self.grid, grid_out)
 
     def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
         (x,) = xs
         check_array("the input", x, "N, P, C")
         self.out_shape(x.shape)
-        matrix, back = (refining_matrix(self.grid, self.mode, x.dtype, way) for way in (False, True))
+        matrix, back = (refining_matrix(self.grid_out, self.mode, x.dtype, way) for way in (False, True))
         return spmm(matrix, contiguous(x)), lambda dy: spmm(back, contiguous(dy))
 
     def out_shape(self, *shapes: Shape) -> Shape:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spherecnn.errors import check_array, check_choice
+from spherecnn.grids.mesh import MeshGrid
 from spherecnn.kernels.convolve import convolve, convolve_dw, convolve_dx
 from spherecnn.layers.base import Array, Backward, contiguous
 from spherecnn.layers.mesh import MeshConv
 from spherecnn.stencils import MESH_OPERATORS, Stencil
-from spherecnn.stencils.mesh_levels import FILLS, mesh_transpose
-
-if TYPE_CHECKING:
-    from spherecnn.grids.icosphere import Icosphere as Mesh
+from spherecnn.stencils.mesh_levels import FILLS, finer_mesh, mesh_transpose
 
 
 class MeshConvTranspose(MeshConv):
@@ -30,7 +27,7 @@ class MeshConvTranspose(MeshConv):
     ----------
     in_channels, out_channels : int
     grid : MeshGrid
-        Of the input, the coarse one; the output is on ``grid.refine()``.
+        Of the input, the coarse one.
     fill : {"ones", "zeros", "interpolated"}
         The values of the new vertices, which lie on the middles of edges: 1 as in the published code, 0 as in the
         paper, or the mean of the two ends. With constants most neighbours of a vertex are one, so derivatives see
@@ -39,6 +36,8 @@ class MeshConvTranspose(MeshConv):
     bias : bool
     operators, laplacian, derivatives, rng
         As for `MeshConv`.
+    grid_out : MeshGrid, keyword only, optional
+        Of the output; ``grid.refine()`` by default. Give the finer mesh where its vertices were moved.
 
     Attributes
     ----------
@@ -72,7 +71,7 @@ class MeshConvTranspose(MeshConv):
         self,
         in_channels: int,
         out_channels: int,
-        grid: Mesh,
+        grid: MeshGrid,
         fill: str = "ones",
         groups: int = 1,
         bias: bool = True,
@@ -80,19 +79,20 @@ class MeshConvTranspose(MeshConv):
         operators: Sequence[str] = MESH_OPERATORS,
         laplacian: str = "published",
         derivatives: str = "published",
+        grid_out: MeshGrid | None = None,
         rng: np.random.Generator | int | None = None,
     ):
         kinds = {"laplacian": laplacian, "derivatives": derivatives}
         super().__init__(in_channels, out_channels, grid, 1, groups, bias, operators=operators, **kinds, rng=rng)
         check_choice("fill", fill, FILLS)
-        self.fill, self.grid_out = fill, self.grid.refine()
+        self.fill, self.grid_out = fill, finer_mesh(self.grid, grid_out)
 
     def stencil(self) -> Stencil:
         """Return the stencil from `grid` to `grid_out`; for "ones" it reads a site more, which holds a 1."""
         return self._stencil(self.fill)
 
     def _stencil(self, fill: str) -> Stencil:
-        return mesh_transpose(self.grid, fill, self.operators, self.laplacian, self.derivatives)
+        return mesh_transpose(self.grid_out, fill, self.operators, self.laplacian, self.derivatives)
 
     def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
         (x,) = xs

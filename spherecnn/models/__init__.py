@@ -22,6 +22,7 @@ from spherecnn.models.encoder_decoder import EncoderDecoder, encoder_decoder
 from spherecnn.models.inpainter import Inpainter, inpainter
 from spherecnn.models.mesh import MeshClassifier, mesh_classifier, mesh_modelnet
 from spherecnn.models.mesh_block import MeshResBlock
+from spherecnn.models.mesh_unet import MeshUNet, MeshUp, mesh_unet
 from spherecnn.models.residual import Bottleneck, ResidualBlock
 from spherecnn.models.resnet import ResNet, resnet
 from spherecnn.models.spherenet import SphereNet, spherenet
@@ -30,6 +31,7 @@ from spherecnn.models.stack import Stack, stack
 from spherecnn.models.unet import UNet, unet
 
 __all__ = [
+    "MESH_MODELS",
     "MODELS",
     "Bottleneck",
     "Classifier",
@@ -42,6 +44,8 @@ __all__ = [
     "Inpainter",
     "MeshClassifier",
     "MeshResBlock",
+    "MeshUNet",
+    "MeshUp",
     "ResNet",
     "ResidualBlock",
     "SphereNet",
@@ -61,6 +65,7 @@ __all__ = [
     "inpainter",
     "mesh_classifier",
     "mesh_modelnet",
+    "mesh_unet",
     "resnet",
     "spherenet",
     "spherephd",
@@ -74,13 +79,15 @@ MODELS: dict[str, Callable[..., Any]] = {
     "deeplab": deeplab,
     "encoder_decoder": encoder_decoder,
     "inpainter": inpainter,
-    "mesh_classifier": mesh_classifier,
     "resnet": resnet,
     "spherenet": spherenet,
     "spherephd": spherephd,
     "stack": stack,
     "unet": unet,
 }
+
+# Networks of one method, which they do not take.
+MESH_MODELS: dict[str, Callable[..., Any]] = {"mesh_classifier": mesh_classifier, "mesh_unet": mesh_unet}
 
 
 def build(config: dict[str, Any], rng: Any = None) -> Layer:
@@ -95,11 +102,12 @@ def build(config: dict[str, Any], rng: Any = None) -> Layer:
     """
     fields = dict(config)
     name = fields.pop("model", None)
-    if name not in MODELS:
-        raise InputError(f"the model is {name!r}; expected one of {sorted(MODELS)}: check the config.")
+    makers = MODELS | MESH_MODELS
+    if name not in makers:
+        raise InputError(f"the model is {name!r}; expected one of {sorted(makers)}: check the config.")
     try:
         fields["grid"] = grids.from_config(fields["grid"])
-        return MODELS[name](**fields, rng=rng)
+        return makers[name](**fields, rng=rng)
     except (KeyError, TypeError) as error:
         raise InputError(
             f"the model config does not fit {name}: {error}; expected the config that the model saved."

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from spherecnn.errors import InputError, check_at_least, check_choice
-from spherecnn.grids import Icosphere
+from spherecnn.errors import check_at_least, check_choice
+from spherecnn.grids import Icosphere, MeshGrid
 from spherecnn.layers import BatchNorm, Composite, Dropout, GlobalAvgPool, Linear, MeshConv, ReLU
 from spherecnn.layers.mesh import check_mesh
 from spherecnn.layers.registry import generator
-from spherecnn.models.mesh_block import MeshResBlock
+from spherecnn.models.mesh_block import MeshResBlock, coarser_meshes
 
 
 class MeshClassifier(Composite):
@@ -26,7 +26,7 @@ class MeshClassifier(Composite):
         self,
         in_channels: int,
         classes: int,
-        grid: Any,
+        grid: MeshGrid,
         width: int,
         stages: int,
         stride: int,
@@ -54,7 +54,7 @@ class MeshClassifier(Composite):
             "laplacian": laplacian,
             "derivatives": derivatives,
         }
-        _check_size(grid, stages, stride)
+        coarser_meshes(grid, stages + stride.bit_length() - 1)
         kinds: dict[str, Any] = {"laplacian": laplacian, "derivatives": derivatives}
         self.conv = MeshConv(in_channels, width, grid, stride, **kinds, rng=rng)
         self.norm, self.act = BatchNorm(width), ReLU()
@@ -77,23 +77,10 @@ class MeshClassifier(Composite):
         return r(self.head, r(self.dropout, r(self.pool, x)))
 
 
-def _check_size(grid: Any, stages: int, stride: int) -> None:
-    """Refuse a mesh that cannot be coarsened so often."""
-    steps, coarse = stages + stride.bit_length() - 1, grid
-    for step in range(steps):
-        try:
-            coarse = coarse.coarsen()
-        except InputError as error:
-            raise InputError(
-                f"{grid!r} is too small for {stages} stages after a stride of {stride}; expected a mesh that can be "
-                f"coarsened {steps} times, not {step} ({error}): use a finer mesh or fewer stages."
-            ) from None
-
-
 def mesh_classifier(
     in_channels: int,
     classes: int,
-    grid: Any,
+    grid: MeshGrid,
     width: int = 16,
     stages: int = 2,
     stride: int = 1,
@@ -159,7 +146,7 @@ def mesh_classifier(
 def mesh_modelnet(
     in_channels: int = 6,
     classes: int = 40,
-    grid: Any = None,
+    grid: MeshGrid | None = None,
     width: int = 16,
     expansion: int = 4,
     weighted: bool = False,

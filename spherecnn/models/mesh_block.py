@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from spherecnn.errors import InputError
+from spherecnn.grids import MeshGrid
 from spherecnn.layers import Add, BatchNorm, Composite, MeshConv, ReLU, Sequential
 from spherecnn.layers.registry import generator
 
@@ -48,7 +50,7 @@ class MeshResBlock(Composite):
         in_channels: int,
         mid_channels: int,
         out_channels: int,
-        grid: Any,
+        grid: MeshGrid,
         coarsen: bool = False,
         *,
         laplacian: str = "published",
@@ -74,3 +76,24 @@ class MeshResBlock(Composite):
         y = r(self.act, r(self.norm2, r(self.conv2, y)))
         y = r(self.norm3, r(self.conv3, y))
         return r(self.act, r(self.add, y, r(self.shortcut, x) if "shortcut" in self.children else x))
+
+
+def coarser_meshes(grid: MeshGrid, steps: int) -> list[Any]:
+    """Return a mesh and so many coarser ones, each from the one before; refuse a mesh that has not so many.
+
+    Examples
+    --------
+    >>> import spherecnn as sc
+    >>> coarser_meshes(sc.grids.Icosphere(2), 2)
+    [Icosphere(2), Icosphere(1), Icosphere(0)]
+    """
+    meshes = [grid]
+    for step in range(steps):
+        try:
+            meshes.append(meshes[-1].coarsen())
+        except InputError as error:
+            raise InputError(
+                f"{grid!r} is too small for this network; expected a mesh that can be coarsened {steps} times, not "
+                f"{step} ({error}): use a finer mesh, or fewer stages or less depth."
+            ) from None
+    return meshes

@@ -50,7 +50,7 @@ class Tables(NamedTuple):
     base: np.ndarray
     kind: np.ndarray
     shift: np.ndarray
-    share: np.ndarray  # float64; empty where every slot counts once
+    share: np.ndarray  # empty where every slot counts once
     bias: np.ndarray
     column: np.ndarray
     only_tap: np.ndarray  # [0]: the tap table of taps that were joined into one
@@ -59,6 +59,7 @@ class Tables(NamedTuple):
     indptr: np.ndarray  # of the matrix of a `SparseStencil`, which has no slots; empty for others
     indices: np.ndarray
     data: np.ndarray
+    together: bool  # the matrix has a row for each site, and a number for each tap in an entry
 
 
 class Stencil:
@@ -89,6 +90,8 @@ class Stencil:
         Rows of the bias table.
     """
 
+    sparse = False
+
     def __init__(
         self,
         shape_in: tuple[int, ...],
@@ -103,6 +106,7 @@ class Stencil:
         self.biases = biases
         self.shape_in, self.shape_out, self.taps, self.axes = shape_in, shape_out, taps, axes
         self._transpose = transpose
+        self._tables: dict[np.dtype, Tables] = {}
         longest = max(len(c) for c in columns)
         table = np.full((len(columns), longest), -1, np.int32)
         for row, values in zip(table, columns, strict=True):
@@ -143,9 +147,14 @@ class Stencil:
         adjoint.__dict__["transposed"] = self
         return adjoint
 
-    @cached_property
-    def tables(self) -> Tables:
-        """The int32 tables as the kernels take them."""
+    def tables(self, dtype: Any) -> Tables:
+        """The tables as the kernels take them: integers, and shares in the type of the arrays that they work on."""
+        dtype = np.dtype(dtype)
+        if dtype not in self._tables:
+            self._tables[dtype] = self._make_tables(dtype)
+        return self._tables[dtype]
+
+    def _make_tables(self, dtype: np.dtype) -> Tables:
         ends = np.concatenate([[0], np.cumsum(self.size)])[self.task]
         return Tables(
             self.task,
@@ -158,16 +167,22 @@ class Stencil:
             self.base,
             self.kind,
             self.shift,
-            self.share,
+            read_only_table(self.share, dtype),
             self.bias,
             self.column,
             int32_table([0]),
             int(np.diff(ends).max()),
-            int(np.diff(self.first).max()),
+            self.most_slots,
             int32_table([]),
             int32_table([]),
-            read_only_table([], np.float64),
+            read_only_table([], dtype),
+            False,
         )
+
+    @property
+    def most_slots(self) -> int:
+        """The largest number of slots of a segment."""
+        return int(np.diff(self.first).max())
 
     @property
     def blends(self) -> bool:

@@ -17,7 +17,7 @@ from spherecnn.stencils.sparse import SparseStencil
 from spherecnn.stencils.table import table
 
 if TYPE_CHECKING:
-    from spherecnn.grids.icosphere import Icosphere as Mesh
+    from spherecnn.grids.mesh import MeshGrid
 
 OPERATORS = ("identity", "laplacian", "east", "north")
 
@@ -34,7 +34,7 @@ def check_operators(operators: Any, laplacian: str, derivatives: str) -> tuple[s
     return chosen
 
 
-def coarser_mesh(grid: Mesh, stride: int) -> Mesh:
+def coarser_mesh(grid: MeshGrid, stride: int) -> MeshGrid:
     """Return the mesh whose vertices a convolution of this stride keeps; refuse all but powers of two that exist."""
     stride = check_at_least("stride", stride, 1)
     if stride & (stride - 1):
@@ -46,7 +46,7 @@ def coarser_mesh(grid: Mesh, stride: int) -> Mesh:
 
 @lru_cache(maxsize=32)
 def mesh(
-    grid: Mesh,
+    grid: MeshGrid,
     stride: int = 1,
     operators: tuple[str, ...] = OPERATORS,
     laplacian: str = "published",
@@ -81,7 +81,7 @@ def mesh(
     return SparseStencil(rows[by_site], grid.shape, coarse.shape, nearby[nearby < coarse.sites], nearby)
 
 
-def _matrices(grid: Mesh, operators: tuple[str, ...], lap: str, ways: str) -> list[Any]:
+def _matrices(grid: MeshGrid, operators: tuple[str, ...], lap: str, ways: str) -> list[Any]:
     found = {"identity": sparse.eye_array(grid.sites, format="csr")}
     if "laplacian" in operators:
         found["laplacian"] = laplacian(grid, lap)
@@ -91,7 +91,7 @@ def _matrices(grid: Mesh, operators: tuple[str, ...], lap: str, ways: str) -> li
 
 
 @lru_cache(maxsize=16)
-def _nearby(grid: Mesh) -> np.ndarray:
+def _nearby(grid: MeshGrid) -> np.ndarray:
     """An order of the vertices in which neighbours are near each other, so that what a block reads stays cached."""
     a, b = np.concatenate([grid.faces, np.roll(grid.faces, 1, axis=1)]).reshape(2, -1)
     edges = sparse.csr_array((np.ones(len(a), np.int8), (a, b)), shape=(grid.sites, grid.sites))

@@ -16,7 +16,7 @@ from spherecnn.stencils.sparse import SparseStencil
 from spherecnn.stencils.table import table
 
 if TYPE_CHECKING:
-    from spherecnn.grids.icosphere import Icosphere as Mesh
+    from spherecnn.grids.mesh import MeshGrid
 
 FILLS = ("ones", "zeros", "interpolated")
 UPSAMPLE_MODES = ("bilinear", "nearest")
@@ -24,7 +24,7 @@ AVERAGES = ("mean", "area", "subsample")
 
 
 @lru_cache(maxsize=32)
-def edge_ends(grid: Mesh) -> np.ndarray:
+def edge_ends(grid: MeshGrid) -> np.ndarray:
     """The two vertices of the coarser mesh, the lower number first, between which each further vertex lies.
 
     Parameters
@@ -56,7 +56,7 @@ def edge_ends(grid: Mesh) -> np.ndarray:
 
 
 @lru_cache(maxsize=32)
-def mesh_pooling(grid: Mesh) -> Stencil:
+def mesh_pooling(grid: MeshGrid) -> Stencil:
     """Stencil of the windows of pooling: a vertex of the coarser mesh, then its neighbours on this one.
 
     Neighbours, the middles of its edges, come in the order of their numbers; where there are fewer than elsewhere,
@@ -79,7 +79,7 @@ def mesh_pooling(grid: Mesh) -> Stencil:
 
 
 @lru_cache(maxsize=64)
-def coarsening_matrix(grid: Mesh, mode: str, dtype: Any = np.float64, transposed: bool = False) -> Any:
+def coarsening_matrix(grid: MeshGrid, mode: str, dtype: Any = np.float64, transposed: bool = False) -> Any:
     """Matrix (P', P) to the coarser mesh: means over the windows of `mesh_pooling`, or its vertices alone.
 
     Parameters
@@ -112,13 +112,13 @@ def coarsening_matrix(grid: Mesh, mode: str, dtype: Any = np.float64, transposed
 
 
 @lru_cache(maxsize=64)
-def refining_matrix(grid: Mesh, mode: str, dtype: Any = np.float64, transposed: bool = False) -> Any:
-    """Matrix (P, P') to the next finer mesh: vertices keep their values; middles of edges have those of the ends.
+def refining_matrix(grid: MeshGrid, mode: str, dtype: Any = np.float64, transposed: bool = False) -> Any:
+    """Matrix (P, P') from the coarser mesh: vertices keep their values; middles of edges have those of the ends.
 
     Parameters
     ----------
     grid : MeshGrid
-        The coarse one.
+        The fine one.
     mode : {"bilinear", "nearest"}
         The mean of both ends, or the value of the nearer one; on the sphere of an icosphere both are as near, and the
         lower number counts.
@@ -128,37 +128,36 @@ def refining_matrix(grid: Mesh, mode: str, dtype: Any = np.float64, transposed: 
     Examples
     --------
     >>> from spherecnn.grids import Icosphere
-    >>> (refining_matrix(Icosphere(0), "bilinear") @ np.arange(12.0))[10:16]
+    >>> (refining_matrix(Icosphere(1), "bilinear") @ np.arange(12.0))[10:16]
     array([10. , 11. ,  4.5,  6.5,  0.5,  2.5])
     """
     check_choice("mode", mode, UPSAMPLE_MODES)
-    fine = grid.refine()
-    ends = edge_ends(fine)
+    ends, kept = edge_ends(grid), grid.coarsen().sites
     places = np.repeat(np.arange(len(ends)), 2), ends.ravel()
     shares = np.full(len(ends) * 2, 0.5)
     if mode == "nearest":
-        near = np.linalg.norm(fine.vertices[ends] - fine.vertices[grid.sites :, None], axis=2)
+        near = np.linalg.norm(grid.vertices[ends] - grid.vertices[kept:, None], axis=2)
         second = near[:, 1] < near[:, 0] * (1 - 1e-9)
         shares = np.stack([~second, second], axis=1).astype(float).ravel()
-    middles = sparse.csr_array((shares, places), shape=(len(ends), grid.sites))
+    middles = sparse.csr_array((shares, places), shape=(len(ends), kept))
     middles.eliminate_zeros()
-    return _typed(sparse.vstack([sparse.eye_array(grid.sites), middles], format="csr"), dtype, transposed)
+    return _typed(sparse.vstack([sparse.eye_array(kept), middles], format="csr"), dtype, transposed)
 
 
 @lru_cache(maxsize=32)
 def mesh_transpose(
-    grid: Mesh,
+    grid: MeshGrid,
     fill: str = "ones",
     operators: tuple[str, ...] = OPERATORS,
     laplacian: str = "published",
     derivatives: str = "published",
 ) -> SparseStencil:
-    """Stencil from a mesh to the next finer one: the operators of that one, new vertices filled.
+    """Stencil from the coarser mesh: the operators of the fine one, its new vertices filled.
 
     Parameters
     ----------
     grid : MeshGrid
-        The coarse one.
+        The fine one.
     fill : {"ones", "zeros", "interpolated"}
         What the new vertices hold: 0, the mean of the two vertices beside them, or 1. For "ones" the stencil reads
         one site more, the last, where the caller puts a 1.
@@ -168,28 +167,48 @@ def mesh_transpose(
     Examples
     --------
     >>> from spherecnn.grids import Icosphere
-    >>> mesh_transpose(Icosphere(1), "zeros")
+    >>> mesh_transpose(Icosphere(2), "zeros")
     Stencil((42,) -> (162,), taps=4)
     """
     check_choice("fill", fill, FILLS)
-    fine = grid.refine()
-    whole = mesh(fine, 1, operators, laplacian, derivatives)
+    coarse = grid.coarsen()
+    kept = coarse.sites
+    whole = mesh(grid, 1, operators, laplacian, derivatives)
     if isinstance(whole, SparseStencil):
         matrix, order = whole.matrix, whole.order
     else:
-        matrix, order = sparse.eye_array(fine.sites, format="csr"), np.arange(fine.sites)
-    order_in = order[order < grid.sites]
+        matrix, order = sparse.eye_array(grid.sites, format="csr"), np.arange(grid.sites)
+    order_in = order[order < kept]
     if fill == "interpolated":
-        return SparseStencil(matrix @ refining_matrix(grid, "bilinear"), grid.shape, fine.shape, order, order_in)
-    kept, new = matrix[:, : grid.sites], matrix[:, grid.sites :]
+        return SparseStencil(matrix @ refining_matrix(grid, "bilinear"), coarse.shape, grid.shape, order, order_in)
+    own, new = matrix[:, :kept], matrix[:, kept:]
     if fill == "zeros":
-        return SparseStencil(kept, grid.shape, fine.shape, order, order_in)
-    joined = sparse.hstack([kept, sparse.csr_array(new.sum(axis=1)[:, None])], format="csr")
+        return SparseStencil(own, coarse.shape, grid.shape, order, order_in)
+    joined = sparse.hstack([own, sparse.csr_array(new.sum(axis=1)[:, None])], format="csr")
     joined.eliminate_zeros()
-    return SparseStencil(joined, (grid.sites + 1,), fine.shape, order, np.append(order_in, grid.sites))
+    return SparseStencil(joined, (kept + 1,), grid.shape, order, np.append(order_in, kept))
 
 
 def _typed(matrix: Any, dtype: Any, transposed: bool) -> Any:
     matrix = sparse.csr_array(matrix.T if transposed else matrix).astype(dtype)
     matrix.sort_indices()
     return matrix
+
+
+def finer_mesh(coarse: MeshGrid, fine: MeshGrid | None = None) -> MeshGrid:
+    """Return a mesh that halves the edges of this one: the one that is given, or the one that ``refine()`` makes.
+
+    Examples
+    --------
+    >>> from spherecnn.grids import Icosphere
+    >>> finer_mesh(Icosphere(1))
+    Icosphere(2)
+    """
+    if fine is None:
+        return coarse.refine()
+    if fine.coarsen() != coarse:
+        raise InputError(
+            f"{coarse!r} and {fine!r} are not one level apart; expected a mesh and the one that refines it: give the "
+            "grids before and after a pooling."
+        )
+    return fine

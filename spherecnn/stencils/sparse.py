@@ -11,6 +11,8 @@ from scipy import sparse
 
 from spherecnn.stencils.base import Segment, Stencil, Tables, int32_table, read_only_table
 
+TOGETHER = 4  # taps that a tile of the kernels forms at once, see `kernels.blend_tiles`
+
 
 class SparseStencil(Stencil):
     r"""The stencil of a sparse matrix A, with a row for each tap of each output site.
@@ -40,6 +42,8 @@ class SparseStencil(Stencil):
     array([30., 30.])
     """
 
+    sparse = True
+
     def __init__(
         self,
         matrix: Any,
@@ -64,12 +68,40 @@ class SparseStencil(Stencil):
         back = sparse.csr_array((entries.data, place), shape=(sites * self.taps, self.sites_out))
         return SparseStencil(back, self.shape_out, self.shape_in, self.order_in, self.order)
 
+    def _make_tables(self, dtype: np.dtype) -> Tables:
+        indptr, indices, data = self._rows
+        return (
+            super()
+            ._make_tables(dtype)
+            ._replace(
+                indptr=int32_table(indptr),
+                indices=int32_table(indices),
+                data=read_only_table(data.ravel(), dtype),
+                together=data.ndim == 2,
+            )
+        )
+
     @cached_property
-    def tables(self) -> Tables:
-        found = super().tables
+    def _rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The rows in the order of computation, as (indptr, indices, data).
+
+        There is a row for each tap of each site; or one for each site, with data (entries, taps), where taps read so
+        much the same that most numbers of such a table are not zero, and the kernels have a tile for it.
+        """
         rows = self.matrix[(self.order[:, None] * self.taps + np.arange(self.taps)).ravel()]
-        indptr, indices = int32_table(rows.indptr), int32_table(rows.indices)
-        return found._replace(indptr=indptr, indices=indices, data=read_only_table(rows.data, np.float64))
+        if self.taps != TOGETHER:
+            return rows.indptr, rows.indices, rows.data
+        count = np.diff(rows.indptr)
+        site, tap = np.divmod(np.repeat(np.arange(len(count)), count), self.taps)
+        rank = np.empty(self.sites_in, np.int64)
+        rank[self.order_in] = np.arange(self.sites_in)
+        read, entry = np.unique(site * self.sites_in + rank[rows.indices], return_inverse=True)
+        if len(read) * self.taps > 2 * rows.nnz:
+            return rows.indptr, rows.indices, rows.data
+        data = np.zeros((len(read), self.taps))
+        np.add.at(data, (entry, tap), rows.data)
+        ends = np.concatenate([[0], np.cumsum(np.bincount(read // self.sites_in, minlength=self.sites_out))])
+        return ends, self.order_in[read % self.sites_in], data
 
     @property
     def blends(self) -> bool:

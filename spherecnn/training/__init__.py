@@ -17,8 +17,9 @@ from spherecnn.training.losses import (
     Loss,
     MSELoss,
 )
-from spherecnn.training.metrics import accuracy, confusion, iou
+from spherecnn.training.metrics import accuracy, confusion, iou, recall
 from spherecnn.training.optim import OPTIMIZERS, SGD, Adam, AdamW, Optimizer, clip_grad_norm
+from spherecnn.training.precision import Detect, average_precision
 from spherecnn.training.regression import hole_errors, regression_errors
 from spherecnn.training.schedule import SCHEDULES, CosineLR, ReduceOnPlateau, Schedule, StepLR
 from spherecnn.training.statistics import class_weights, target_moments
@@ -40,6 +41,7 @@ __all__ = [
     "CosineLR",
     "CrossEntropyLoss",
     "Dataset",
+    "Detect",
     "History",
     "HuberLoss",
     "Inpaint",
@@ -57,6 +59,7 @@ __all__ = [
     "Task",
     "TrainingDiverged",
     "accuracy",
+    "average_precision",
     "batches",
     "class_weights",
     "clip_grad_norm",
@@ -69,6 +72,7 @@ __all__ = [
     "load_checkpoint",
     "load_config",
     "predict",
+    "recall",
     "regression_errors",
     "restore_model",
     "save_checkpoint",

@@ -39,7 +39,8 @@ def evaluate(
         As in `fit`.
     batch_size : int
     metrics : sequence of str, optional
-        Scores by name. Classes: "accuracy", "iou" (K,) with "mean_iou", "confusion" (K, K) with rows of truth.
+        Scores by name. Classes: "accuracy", "iou" (K,) with "mean_iou", "recall" (K,) and "mean_recall", "confusion"
+        (K, K) with rows of truth.
         Values: those of `regression_errors`. Holes: "hole_l1", "hole_l2", "hole_psnr". By default, those that
         the task reports. They use the area weights and the ignored class of the task.
     progress : bool

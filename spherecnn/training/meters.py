@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from spherecnn.layers.base import Array
-from spherecnn.training.metrics import accuracy_of, confusion, iou_of
+from spherecnn.training.metrics import accuracy_of, confusion, iou_of, recall_of
 from spherecnn.training.regression import Sums
 
 
@@ -21,10 +21,13 @@ class Meter(Protocol):
 
 
 class ClassMeter:
-    """Accuracy, confusion matrix and intersection over union of class scores."""
+    """Accuracy, confusion matrix, intersection over union and recall of class scores.
 
-    def __init__(self, area: Array | None, ignore_index: int):
-        self.area, self.ignore_index = area, ignore_index
+    Sites whose true class is unscored do not count, and unscored classes are NaN and left out of the means.
+    """
+
+    def __init__(self, area: Array | None, ignore_index: int, unscored: Sequence[int] = ()):
+        self.area, self.ignore_index, self.unscored = area, ignore_index, list(unscored)
         self.matrix: Array | None = None
 
     def add(self, y: Array, target: Array) -> None:
@@ -34,8 +37,11 @@ class ClassMeter:
     def results(self) -> dict[str, Any]:
         if self.matrix is None:
             return {}
-        each, mean = iou_of(self.matrix)
-        return {"accuracy": accuracy_of(self.matrix), "mean_iou": mean, "iou": each, "confusion": self.matrix}
+        matrix = self.matrix.copy()
+        matrix[self.unscored] = 0
+        (ious, mean_iou), (recalls, mean_recall) = (score(matrix, self.unscored) for score in (iou_of, recall_of))
+        means = {"accuracy": accuracy_of(matrix), "mean_iou": mean_iou, "mean_recall": mean_recall}
+        return means | {"iou": ious, "recall": recalls, "confusion": matrix}
 
 
 class SumMeter:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from spherecnn.errors import InputError
@@ -110,19 +112,51 @@ def iou(
     return iou_of(confusion(y, target, classes=classes, area=area, ignore_index=ignore_index))
 
 
+def recall(
+    y: Array,
+    target: Array,
+    *,
+    classes: int | None = None,
+    area: Array | None = None,
+    ignore_index: int = -100,
+) -> tuple[Array, float]:
+    r"""Share of each class that is predicted as such, and the mean. Arguments as in `confusion`.
+
+    .. math:: R_k = M_{kk} / \sum_j M_{kj}
+
+    A class that is nowhere true is NaN and left out of the mean, which others call mean accuracy.
+
+    Examples
+    --------
+    >>> recall(np.array([0, 1, 1]), np.array([0, 0, 1]), classes=2)
+    (array([0.5, 1. ]), 0.75)
+    """
+    return recall_of(confusion(y, target, classes=classes, area=area, ignore_index=ignore_index))
+
+
 def accuracy_of(matrix: Array) -> float:
     """Accuracy from a confusion matrix, such as a sum over batches."""
     total = matrix.sum()
     return float(np.trace(matrix) / total) if total > 0 else float("nan")
 
 
-def iou_of(matrix: Array) -> tuple[Array, float]:
-    """Intersection over union of each class and their mean from a confusion matrix."""
+def iou_of(matrix: Array, unscored: Sequence[int] = ()) -> tuple[Array, float]:
+    """Intersection over union of each class and their mean from a confusion matrix; unscored classes are NaN."""
     hit = np.diag(matrix)
-    union = matrix.sum(0) + matrix.sum(1) - hit
-    each = np.divide(hit, union, out=np.full(len(hit), np.nan), where=union > 0)
-    seen = each[union > 0]
-    return each, float(seen.mean()) if seen.size else float("nan")
+    return _shares(hit, matrix.sum(0) + matrix.sum(1) - hit, unscored)
+
+
+def recall_of(matrix: Array, unscored: Sequence[int] = ()) -> tuple[Array, float]:
+    """Recall of each class and their mean from a confusion matrix; unscored classes are NaN."""
+    return _shares(np.diag(matrix), matrix.sum(1), unscored)
+
+
+def _shares(hit: Array, whole: Array, unscored: Sequence[int]) -> tuple[Array, float]:
+    """hit / whole, NaN where a class does not occur or does not count, and the mean of the others."""
+    seen = whole > 0
+    seen[list(unscored)] = False
+    each = np.divide(hit, whole, out=np.full(len(hit), np.nan), where=seen)
+    return each, float(each[seen].mean()) if seen.any() else float("nan")
 
 
 def site_weights(area: Array | None, shape: tuple[int, ...]) -> Array:

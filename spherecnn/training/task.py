@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from spherecnn.errors import InputError, check_choice
+from spherecnn.errors import InputError, check_at_least, check_choice
 from spherecnn.layers.base import Array, Layer
 from spherecnn.training.data import Dataset
 from spherecnn.training.losses import INPAINT_LOSSES, LOSSES, CrossEntropyLoss, InpaintLoss, Loss
@@ -85,6 +85,9 @@ class Classify(Task):
         Weight of each class in the loss; see `class_weights`.
     ignore_index : int
         Targets of this value count neither in the loss nor in the scores.
+    unscored : sequence of int
+        Classes whose targets count neither in the loss nor in the scores, and which are left out of means over
+        classes, although a network may have outputs for them. To predict one where another class is true is a miss.
 
     Examples
     --------
@@ -96,7 +99,7 @@ class Classify(Task):
     name = "classify"
     metrics: tuple[str, ...] = ("accuracy",)
     report: tuple[str, ...] = ("accuracy",)
-    known = ("accuracy", "iou", "mean_iou", "confusion")
+    known: tuple[str, ...] = ("accuracy", "iou", "mean_iou", "recall", "mean_recall", "confusion")
     losses = ("cross_entropy",)
 
     def __init__(
@@ -105,6 +108,7 @@ class Classify(Task):
         area: Array | None = None,
         weight: Array | None = None,
         ignore_index: int = -100,
+        unscored: Sequence[int] = (),
     ):
         if isinstance(loss, str):
             check_choice("loss", loss, self.losses)
@@ -112,9 +116,22 @@ class Classify(Task):
         super().__init__(loss)
         self.area = getattr(loss, "area", area)
         self.ignore_index = getattr(loss, "ignore_index", ignore_index)
+        self.unscored = tuple(check_at_least("a class of unscored", k, 0) for k in unscored)
 
-    def meter(self) -> ClassMeter:
-        return ClassMeter(self.area, self.ignore_index)
+    def measure(self, y: Array, target: Array) -> tuple[float, Array]:
+        return super().measure(y, self.scored(target))
+
+    def weight(self, y: Array, target: Array) -> float:
+        return super().weight(y, self.scored(target))
+
+    def scored(self, target: Array) -> Array:
+        """The targets, those of unscored classes as `ignore_index`."""
+        if not self.unscored:
+            return target
+        return np.where(np.isin(target, self.unscored), self.ignore_index, target)
+
+    def meter(self) -> Meter:
+        return ClassMeter(self.area, self.ignore_index, self.unscored)
 
     def outputs(self, y: Array, x: Array) -> Array:
         return np.argmax(y, axis=-1)
@@ -130,8 +147,8 @@ class Segment(Classify):
     """
 
     name = "segment"
-    metrics = ("mean_iou", "accuracy")
-    report = ("accuracy", "mean_iou", "iou")
+    metrics: tuple[str, ...] = ("mean_iou", "accuracy")
+    report: tuple[str, ...] = ("accuracy", "mean_iou", "iou")
     criterion, goal = "mean_iou", "max"
 
 

@@ -9,6 +9,7 @@ from spherecnn.viz.globe import globe, render_globe
 from spherecnn.viz.labels import colour_labels, error_map, label_map, overlay, palette, value_map
 from spherecnn.viz.latitude import latitude_curves
 from spherecnn.viz.mesh import draw_mesh, render_mesh, unroll_mesh
+from spherecnn.viz.mesh_panels import draw_fields, draw_quality
 
 __all__ = [
     "colour_labels",
@@ -16,7 +17,9 @@ __all__ = [
     "cubemap",
     "curves",
     "curves_png",
+    "draw_fields",
     "draw_mesh",
+    "draw_quality",
     "error_map",
     "globe",
     "label_map",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from spherecnn.errors import InputError, check_at_least
 from spherecnn.grids import Equirect
+from spherecnn.grids.base import read_only
 from spherecnn.viz.figure import save
 from spherecnn.viz.globe import VIEWS, degrees, draw_graticule, view_frame
 from spherecnn.viz.labels import IGNORED
@@ -19,8 +21,9 @@ from spherecnn.viz.raster import rasterise
 
 # Parts of a pixel along a side, over which colours are averaged.
 _PARTS = 3
-# Brightness of the lines between triangles, and how many pixels a triangle must be wide for lines by default.
-_LINE, _WIDE = 0.45, 7
+# Brightness of the lines between triangles, and how many pixels a triangle must be wide for lines by default: where
+# there is nothing else to see, and over values.
+_LINE, _WIDE, _WIDER = 0.45, 7, 14
 _PLAIN = np.array([0.62, 0.72, 0.84])
 _LIGHT = np.array([0.75, -0.35, 0.56])  # from the viewer, the left and above
 _SIZE, _UNROLLED = 320, 360
@@ -103,7 +106,7 @@ def draw_mesh(
     size : int
         Pixels across one view; the picture grows with it.
     unrolled : bool
-        Draw the panorama below the views.
+        Draw the panorama below the views, unless there is nothing in it: no values, and no edges.
     edges : bool, optional
         Draw the edges of the triangles; by default where triangles are large enough to be told apart.
     graticule : bool, optional
@@ -128,8 +131,9 @@ def draw_mesh(
         If the values are not on the mesh, or the file cannot be written.
     """
     scale = None if values is None or values.ndim > 1 else Colours.of(values, cmap, limits)
-    seen = edges if edges is not None else _wide(grid, size)
+    seen = edges if edges is not None else _wide(grid, values, size)
     lines = not seen if graticule is None else graticule
+    unrolled = unrolled and (seen or values is not None)
     figure, view_axes, map_axes, bar_axes = _sheet(len(views), unrolled, scale is not None, title)
     for axes, (lat, lon) in zip(view_axes, views, strict=True):
         view = render_mesh(grid, values, lat, lon, size=size, edges=seen, scale=scale)
@@ -140,9 +144,10 @@ def draw_mesh(
         axes.set_title(f"{degrees(lat, 'N', 'S')}, {degrees(lon, 'E', 'W')}", fontsize=9, pad=3)
         axes.set_axis_off()
     if map_axes is not None:
-        draw_unrolled(map_axes, unroll_mesh(grid, values, edges=seen, scale=scale))
+        height = max(1, round(_UNROLLED * size / _SIZE))
+        draw_unrolled(map_axes, unroll_mesh(grid, values, height=height, edges=seen, scale=scale))
     if scale is not None:
-        _colour_bar(figure, bar_axes, scale, unit)
+        colour_bar(figure, scale, unit, cax=bar_axes)
     return save(figure, path, dpi=round(120 * size / _SIZE))
 
 
@@ -168,7 +173,7 @@ def render_mesh(
     (array([1., 1., 1., 1.], dtype=float32), 0.0)
     """
     size = check_at_least("size", size, 1)
-    edges = _wide(grid, size) if edges is None else edges
+    edges = _wide(grid, values, size) if edges is None else edges
     seen_from = view_frame(lat, lon)
     vertices = grid.vertices @ seen_from.T
     vertices = vertices / np.linalg.norm(vertices, axis=1).max()
@@ -208,11 +213,8 @@ def unroll_mesh(
     (4, 8, 3)
     """
     height = check_at_least("height", height, 1)
-    edges = _wide(grid, height) if edges is None else edges
-    fine = 2 * height
-    xyz = Equirect(fine).xyz
-    face = (grid.face_of(xyz) if hasattr(grid, "face_of") else grid.nearest(xyz)).reshape(fine, 2 * fine)
-    weights = _weights_towards(grid, face.ravel(), xyz).reshape(*face.shape, 3)
+    edges = _wide(grid, values, height) if edges is None else edges
+    face, weights = _unrolled(grid, 2 * height)
     rgb = _colour(grid, values, face, weights, scale)
     if edges:
         rgb[_borders(face)] *= _LINE
@@ -247,12 +249,19 @@ def _colour(
     return np.where(np.isfinite(read), read, IGNORED if read.shape[-1] == 3 else IGNORED[:1]) * np.ones(3)
 
 
-def _weights_towards(grid: Any, face: np.ndarray, xyz: np.ndarray) -> np.ndarray:
-    """Weights (P, 3) of the corners of a face where the ray in a direction meets it."""
+@lru_cache(maxsize=1)
+def _unrolled(grid: Any, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Face (H, W) in the direction of each pixel, and the weights (H, W, 3) of its corners where the ray meets it.
+
+    Kept, since pictures of one mesh are drawn one after the other.
+    """
+    xyz = Equirect(height).xyz
+    face = grid.face_of(xyz) if hasattr(grid, "face_of") else grid.nearest(xyz)
     a, b, c = (grid.vertices[grid.faces[face, k]] for k in range(3))
     volume = np.stack([np.einsum("pi,pi->p", xyz, np.cross(*pair)) for pair in ((b, c), (c, a), (a, b))], axis=-1)
     volume = volume.clip(0)
-    return volume / np.maximum(volume.sum(axis=-1, keepdims=True), 1e-300)
+    weights = volume / np.maximum(volume.sum(axis=-1, keepdims=True), 1e-300)
+    return read_only(face.reshape(height, -1)), read_only(weights.reshape(height, -1, 3))
 
 
 def _borders(face: np.ndarray) -> np.ndarray:
@@ -264,9 +273,9 @@ def _borders(face: np.ndarray) -> np.ndarray:
     return line
 
 
-def _wide(grid: Any, size: int) -> bool:
+def _wide(grid: Any, values: np.ndarray | None, size: int) -> bool:
     """Whether triangles are wide enough for lines between them in a view of this size."""
-    return size * (np.pi / len(grid.faces)) ** 0.5 > _WIDE
+    return bool(size * (np.pi / len(grid.faces)) ** 0.5 > (_WIDE if values is None else _WIDER))
 
 
 def _sheet(views: int, unrolled: bool, bar: bool, title: str | None) -> tuple[Any, list[Any], Any, Any]:
@@ -301,11 +310,13 @@ def draw_unrolled(axes: Any, rgb: np.ndarray) -> None:
     axes.yaxis.set_major_formatter("{x:.0f}°")
 
 
-def _colour_bar(figure: Any, axes: Any, scale: Colours, unit: str) -> None:
+def colour_bar(figure: Any, scale: Colours, label: str, **where: Any) -> None:
+    """Draw the colours of a field and their values; `where` as ``Figure.colorbar`` takes it."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    bar = figure.colorbar(ScalarMappable(Normalize(scale.low, scale.high), scale.cmap), cax=axes)
-    bar.set_label(unit, fontsize=9)
+    bar = figure.colorbar(ScalarMappable(Normalize(scale.low, scale.high), scale.cmap), **where)
+    bar.set_label(label, fontsize=9)
     bar.ax.tick_params(labelsize=8)
+    bar.ax.yaxis.get_offset_text().set_fontsize(8)
     bar.formatter.set_powerlimits((-3, 4))

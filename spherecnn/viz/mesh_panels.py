@@ -13,10 +13,10 @@ from spherecnn.errors import InputError
 from spherecnn.grids.mesh_quality import edge_lengths, face_angles, radius_ratios
 from spherecnn.viz.figure import save
 from spherecnn.viz.globe import degrees
-from spherecnn.viz.mesh import Colours, draw_unrolled, render_mesh, unroll_mesh
+from spherecnn.viz.mesh import Colours, colour_bar, draw_unrolled, render_mesh, unroll_mesh
 
 _VIEWS = ((20, 0), (-20, 180))
-_BAR, _EAST, _NORTH = "#4c72b0", "#dd8452", "#55a868"
+_COUNTED, _CURVED, _SLOPED = "#4c72b0", "#dd8452", "#55a868"
 
 
 def draw_fields(
@@ -71,7 +71,7 @@ def draw_fields(
         scale = Colours.of(values, limits=(limits or {}).get(name))
         draw_unrolled(axes, unroll_mesh(grid, values, height=240, edges=False, scale=scale))
         axes.set_title(name, fontsize=10)
-        _bar(figure, axes, scale, (units or {}).get(name, ""))
+        colour_bar(figure, scale, (units or {}).get(name, ""), ax=axes, shrink=0.85, aspect=25)
     if title:
         figure.suptitle(title)
     return save(figure, path)
@@ -115,7 +115,7 @@ def draw_quality(
             axes.imshow(render_mesh(grid, values, lat, lon, size=300, scale=scale), extent=(-1, 1, -1, 1))
             axes.set_title(f"{degrees(lat, 'N', 'S')}, {degrees(lon, 'E', 'W')}", fontsize=9)
             axes.set_axis_off()
-        _bar(part, pair, scale, name)
+        colour_bar(part, scale, name, ax=pair, shrink=0.85, aspect=25)
     charts = below.subplots(1, 4 if errors is not None else 3)
     lengths = edge_lengths(grid)
     _histogram(charts[0], least, "smallest angle of a face, degrees", "faces")
@@ -136,16 +136,21 @@ def _span(values: np.ndarray) -> Colours:
 
 def _histogram(axes: Any, values: np.ndarray, what: str, counted: str) -> None:
     scale = _span(values)
-    axes.hist(values, bins=40, range=(scale.low, scale.high), color=_BAR)
+    axes.hist(values, bins=40, range=(scale.low, scale.high), color=_COUNTED)
     axes.yaxis.set_major_formatter("{x:,.0f}")
     _label(axes, what, counted)
 
 
 def _draw_errors(axes: Any, errors: np.ndarray) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
     degree = np.arange(1, len(errors) + 1)
-    axes.plot(degree, errors[:, 0], "o-", markersize=3, color=_EAST, label="Laplacian")
-    axes.plot(degree, errors[:, 1], "s-", markersize=3, color=_NORTH, label="gradient")
+    axes.plot(degree, errors[:, 0], "o-", markersize=3, color=_CURVED, label="Laplacian")
+    axes.plot(degree, errors[:, 1], "s-", markersize=3, color=_SLOPED, label="gradient")
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
     axes.set_xticks(degree)
     axes.legend(frameon=False, fontsize=8)
     _label(axes, "degree of the harmonic", "relative error")
@@ -157,13 +162,3 @@ def _label(axes: Any, across: str, up: str) -> None:
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
-
-
-def _bar(figure: Any, axes: Any, scale: Colours, label: str) -> None:
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
-    bar = figure.colorbar(ScalarMappable(Normalize(scale.low, scale.high), scale.cmap), ax=axes, shrink=0.85, aspect=25)
-    bar.set_label(label, fontsize=9)
-    bar.ax.tick_params(labelsize=8)
-    bar.formatter.set_powerlimits((-3, 4))

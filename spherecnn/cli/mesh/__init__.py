@@ -14,7 +14,7 @@ COMMANDS = ("icosphere", "info", "operators", "project", "convert", "train", "ev
     package=__name__,
     modules=COMMANDS,
     epilog="""\b
-Start here:
+Examples:
   spherecnn mesh icosphere --level 5 --out sphere.ply
   spherecnn mesh info sphere.ply --out info.png""",
 )

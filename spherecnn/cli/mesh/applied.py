@@ -70,7 +70,7 @@ def scalars(
     east, north = op.derivatives(signal.grid, derivatives)
     # the published Laplacian is an integral over an area, which does not change with the radius
     curved = op.laplacian(signal.grid, laplacian) / (radius**2 if laplacian == "mass" else 1.0)
-    unit = _per(radius)
+    unit = _per(signal.grid, radius)
     found = []
     for channel in chosen:
         x, name = signal.values[:, channel].astype(np.float64), signal.name(channel)
@@ -98,7 +98,7 @@ def winds(signal: Signal, channels: tuple[str, ...], radius: float) -> list[Appl
         ("divergence", op.divergence(signal.grid)),
         ("vorticity", op.vorticity(signal.grid)),
     ):
-        made.append(Made(name, (from_east @ u + from_north @ v) / radius, _per(radius)))
+        made.append(Made(name, (from_east @ u + from_north @ v) / radius, _per(signal.grid, radius)))
     return [Applied(dict(zip(map(signal.name, chosen), (u, v), strict=True)), tuple(made))]
 
 
@@ -118,5 +118,7 @@ def draw(path: Path, grid: Any, applied: list[Applied], title: str) -> int:
     return min(len(applied), _DRAWN)
 
 
-def _per(radius: float) -> str:
-    return "per radian" if radius == 1 else "per unit of the radius"
+def _per(grid: MeshGrid, radius: float) -> str:
+    """The unit of a derivative: an angle where the mesh is the unit sphere and stands for nothing else."""
+    round_ = np.abs(np.linalg.norm(grid.vertices, axis=1) - 1).max() < 1e-3
+    return "per radian" if radius == 1 and round_ else "per unit of length"

@@ -28,7 +28,7 @@ Examples:
   spherecnn mesh operators --level 5 --out operators.npz
   spherecnn mesh operators sphere.off --laplacian published --derivatives published --out operators.npz
   spherecnn mesh operators --apply height.npz --out slope.npz
-  spherecnn mesh operators --apply wind.npz --wind --radius 6371 --out spin.npz
+  spherecnn mesh operators --apply wind.npz --wind --radius 6371000 --out spin.npz
 
 \b
 Read a matrix in Python:
@@ -61,7 +61,7 @@ Read a matrix in Python:
     type=click.FloatRange(0, min_open=True),
     default=1.0,
     show_default=True,
-    help="Of the sphere, with --apply: derivatives are per unit of it, 6371 for kilometres on the Earth.",
+    help="What a length of one of the mesh stands for, with --apply: 6371000 for metres on the Earth.",
 )
 @click.option("--picture", type=s.PATH, help="Picture of the results.  [default: beside --out, in .png]")
 def command(
@@ -124,6 +124,7 @@ def _write_matrices(out: Path, grid: MeshGrid, given: dict[str, Any]) -> None:
         "derivatives_kind": np.array(given["derivatives"]),
     }
     for name, matrix in found.items():
+        matrix.sort_indices()
         parts = {
             "data": matrix.data,
             "indices": matrix.indices,

@@ -33,7 +33,12 @@ Examples:
 @click.option(
     "--edges/--no-edges", default=None, help="Draw the edges of the triangles.  [default: where they are large]"
 )
-@click.option("--unrolled/--no-unrolled", default=True, show_default=True, help="Draw the panorama below.")
+@click.option(
+    "--unrolled/--no-unrolled",
+    default=True,
+    show_default=True,
+    help="Draw the panorama below, if there is anything in it.",
+)
 @click.option("--title", help="Above the picture.  [default: the name of the file, and the channel]")
 def command(
     source: Path,
