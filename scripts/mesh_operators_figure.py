@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from spherecnn.grids import Icosphere
 from spherecnn.viz import render_globe
 
-LOOKS = {"laplacian": "C0o", "east": "C1o", "north": "C2o", "divergence": "C3o", "vorticity": "C4x"}
+LOOKS = {"laplacian": "C0o", "east": "C1o", "north": "C2o", "divergence": "C3s", "vorticity": "C4o"}
 SCALE = LogNorm(1e-4, 0.3, clip=True)
 VIEW = (52.0, 60.0)
 
@@ -27,7 +27,8 @@ def figure(
         for (name, form), norms in found.items():
             levels = list(norms[norm])
             look = LOOKS[name] + ("--" if form == "published" else "-")
-            axes.semilogy(levels, list(norms[norm].values()), look, label=f"{name}, {form}", ms=5, alpha=0.85)
+            hollow = {"ms": 9, "mfc": "none"} if name == "divergence" else {"ms": 5}  # else hidden by the vorticity
+            axes.semilogy(levels, list(norms[norm].values()), look, label=f"{name}, {form}", alpha=0.85, **hollow)
         _slopes(axes, levels)
         axes.set(xlabel="level", xticks=levels, title=f"{norm} error, harmonics of degree 1 to 8")
         axes.grid(which="major", alpha=0.3)
@@ -37,6 +38,9 @@ def figure(
     for axes, ((name, form), errors) in zip(panels, maps.items(), strict=True):
         _globe(axes, errors, grid)
         axes.set_title(f"{name}, {form}", fontsize=10)
+    below.suptitle(
+        "circles: vertices with five neighbours; square: the north pole, grey where nothing is asked", fontsize=9
+    )
     below.colorbar(
         ScalarMappable(SCALE, "magma"),
         ax=panels,
@@ -56,7 +60,8 @@ def _slopes(axes: Axes, levels: list[int]) -> None:
 
 
 def _globe(axes: Axes, errors: np.ndarray, grid: Icosphere) -> None:
-    colour = colormaps["magma"](SCALE(np.nan_to_num(errors, nan=SCALE.vmax)))[:, :3]
+    colour = colormaps["magma"](SCALE(np.nan_to_num(errors)))[:, :3]
+    colour[np.isnan(errors)] = 0.6
     axes.imshow(render_globe(colour, grid, *VIEW, size=420, smooth=False), extent=(-1, 1, -1, 1))
     lat, lon = np.radians(VIEW)
     towards = np.array([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])

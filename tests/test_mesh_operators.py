@@ -255,7 +255,7 @@ def test_the_tables_in_the_docs_are_what_the_committed_csv_say(scripts):
     icosphere = script.pooled([row for row in found["mesh_operators"] if row["mesh"] == "icosphere"])
     published, compass = icosphere["north", "published"], icosphere["north", "compass"]
     whole, belt, same = published["largest"][7], published["largest in the belt"][7], compass["largest in the belt"][7]
-    assert same == belt
+    assert same == pytest.approx(belt, rel=0.01)
     assert f"of {100 * whole:.0f} % over the sphere, but of {script.percent(belt)} % within 75 degrees" in page
 
 

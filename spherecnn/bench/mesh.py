@@ -9,20 +9,33 @@ import numpy as np
 from scipy import sparse
 
 import spherecnn as sc
-from spherecnn.bench.case import Case, Work, against
+from spherecnn.bench.case import Case, Work, against, images
 from spherecnn.grids import operators
+from spherecnn.kernels.loss import cross_entropy
 
 SAMPLES, CHANNELS = 16, 32
 LEVELS = (5, 6, 7)
+MNIST_LEVEL, WIDTH, CLASSES = 4, 16, 10
 
 
 def cases(smallest: bool) -> list[Case]:
-    """Mesh convolution as published, and in torch's best form."""
-    return [
+    """Mesh convolution as published, and in torch's best form; the published network of spherical MNIST."""
+    layers = [
         case(name, make, level, which, smallest)
         for name, make, levels in (("Mesh, torch as published", published, LEVELS[:1]), ("Mesh", fused, LEVELS))
         for level in levels
         for which in ("forward", "forward+backward")
+    ]
+    samples, level = (2, 2) if smallest else (SAMPLES, MNIST_LEVEL)
+    text = f"{SAMPLES}x{sc.grids.Icosphere(MNIST_LEVEL).sites}, 1 to {CLASSES}"
+    return [
+        *layers,
+        Case(
+            "Mesh network of MNIST, torch as published",
+            text,
+            "step",
+            lambda torch: mnist(torch, samples, sc.grids.Icosphere(level)),
+        ),
     ]
 
 
@@ -113,3 +126,75 @@ def fused(torch: Any, n: int, grid: sc.grids.Icosphere, which: str) -> tuple[Wor
         return y.view(x.shape)
 
     return against(torch, layer, peer, shape, which, (weight, bias), "sites first")
+
+
+def mnist(torch: Any, n: int, grid: sc.grids.Icosphere) -> tuple[Work, Work | None]:
+    """A training step with Adam of the published network."""
+    net = sc.models.mesh_classifier(1, CLASSES, grid, WIDTH, rng=0)
+    x, labels = images(n, grid.sites, 1), np.arange(n) % CLASSES
+    optimizer = sc.training.Adam(net.named_params(), lr=1e-3)
+
+    def ours() -> None:
+        optimizer.zero_grad()
+        scores, backward = net.forward(x, train=True)
+        _, count, dy = cross_entropy(scores, labels, None, None, -100, 0.0)
+        backward(dy / count, inputs=False)
+        optimizer.step()
+
+    if torch is None:
+        return ours, None
+    peer = published_network(torch, grid)
+    tx, tlabels = torch.from_numpy(x).permute(0, 2, 1).contiguous(), torch.from_numpy(labels)
+    adam = torch.optim.Adam(peer.parameters(), lr=1e-3)
+
+    def theirs() -> None:
+        adam.zero_grad()
+        torch.nn.functional.cross_entropy(peer(tx), tlabels).backward()
+        adam.step()
+
+    return ours, theirs
+
+
+def published_network(torch: Any, grid: sc.grids.Icosphere) -> Any:
+    """The network of `models.mesh_classifier` in torch, as published."""
+    nn = torch.nn
+
+    class Conv(nn.Module):  # type: ignore[name-defined]
+        def __init__(self, channels: int, outputs: int, mesh: Any) -> None:
+            super().__init__()
+            bound = 1 / (4 * channels) ** 0.5
+            self.weight = nn.Parameter(torch.empty(outputs, channels, 4).uniform_(-bound, bound))
+            self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound))
+            self.convolve = PublishedConv(torch, mesh)
+
+        def forward(self, x: Any) -> Any:
+            return self.convolve(x, self.weight, self.bias)
+
+    class Drop(nn.Module):  # type: ignore[name-defined]
+        def __init__(self, sites: int) -> None:
+            super().__init__()
+            self.sites = sites
+
+        def forward(self, x: Any) -> Any:
+            return x[..., : self.sites]
+
+    class Block(nn.Module):  # type: ignore[name-defined]
+        def __init__(self, channels: int, outputs: int, mesh: Any) -> None:
+            super().__init__()
+            drop, act = Drop(mesh.coarsen().sites), nn.ReLU(inplace=True)
+            self.body = nn.Sequential(
+                *(nn.Conv1d(channels, channels, 1), drop, nn.BatchNorm1d(channels), act),
+                *(Conv(channels, channels, mesh.coarsen()), nn.BatchNorm1d(channels), act),
+                *(nn.Conv1d(channels, outputs, 1), nn.BatchNorm1d(outputs)),
+            )
+            self.skip = nn.Sequential(nn.Conv1d(channels, outputs, 1), drop, nn.BatchNorm1d(outputs))
+
+        def forward(self, x: Any) -> Any:
+            return nn.functional.relu(self.body(x) + self.skip(x))
+
+    first, last = 4 * WIDTH, 16 * WIDTH
+    return nn.Sequential(
+        *(Conv(1, WIDTH, grid), nn.BatchNorm1d(WIDTH), nn.ReLU(inplace=True)),
+        *(Block(WIDTH, first, grid), Block(first, last, grid.coarsen())),
+        *(nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Dropout(0.5), nn.Linear(last, CLASSES)),
+    )

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 # Pieces of triangles are halved until a cap of this chord holds each: long triangles are covered by many small caps.
 CHORD = 0.1
-# A piece at the centre never fits a cap; after so many halvings its triangle is tried on every ray.
-HALVINGS = 40
+# A piece at the centre never fits a cap; after so many halvings its triangle is tried on every ray, which costs less.
+HALVINGS = 16
 # Caps are wider by these: a share, and a length.
 WIDER = 1 + 1e-9, 1e-12
 # An edge belongs to its triangle to this share of the lengths of its ends, so that no ray slips through between two.

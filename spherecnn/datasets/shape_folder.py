@@ -57,7 +57,7 @@ def read_projection(path: Path, names: Sequence[str]) -> list[np.ndarray]:
         If the file is missing, truncated, damaged, or no such file.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             return [arrays[name] for name in names]
     except _DAMAGE as error:
         why = getattr(error, "strerror", None) or str(error).split("\n")[0][:80].rstrip(".") or "it ends early"

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +134,8 @@ def restore_model(model: Layer, header: dict[str, Any], arrays: dict[str, Array]
     config = json.loads(json.dumps(getattr(model, "config", None)))
     if config != header["model"]:
         raise InputError(
-            f"the checkpoint is of another model, {header['model']}; expected {config}: "
-            "build the model that it describes."
+            f"the checkpoint is of another model: {_differences(header['model'] or {}, config or {})}; expected equal "
+            "settings: build the model that it describes."
         )
     model.load_state(arrays)
     generators = _generators(model)
@@ -156,6 +157,12 @@ def set_random_state(rng: np.random.Generator, state: dict[str, Any]) -> None:
             f"the random state is of a {state['bit_generator']}; expected {kind}: build the generator that was saved."
         )
     rng.bit_generator.state = state
+
+
+def _differences(saved: dict[str, Any], own: dict[str, Any]) -> str:
+    """Say which settings differ, shortened: that of a mesh may be megabytes."""
+    names = sorted(name for name in saved.keys() | own.keys() if saved.get(name) != own.get(name))
+    return ", ".join(f"{n} is {reprlib.repr(saved.get(n))} there and {reprlib.repr(own.get(n))} here" for n in names)
 
 
 def _generators(model: Layer) -> dict[str, np.random.Generator]:

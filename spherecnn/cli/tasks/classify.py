@@ -83,7 +83,8 @@ class Classify(TaskCommands):
         if config["model"] not in ON_MESHES:
             return super().build(config, data)
         channels, network = data.batch(np.array([0]))[0].shape[-1], getattr(sc.models, config["model"])
-        return network(channels, self.outputs(data), data.grid, config["width"], rng=config["seed"])
+        kinds = getattr(sc.layers.method(config["method"]), "kinds", {})
+        return network(channels, self.outputs(data), data.grid, config["width"], rng=config["seed"], **kinds)
 
     def learned(self, data: Any, config: dict[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = {"classes": list(data.classes)}
