@@ -59,7 +59,18 @@ def test_vertex_areas_sum_to_the_area_of_the_mesh(kind):
     assert np.isclose(operators.vertex_areas(grid, kind).sum(), operators.face_areas(grid).sum())
 
 
-@pytest.mark.parametrize("kind", ["published", "mass"])
+def test_the_scaled_laplacian_is_of_the_size_of_the_published_one():
+    """A harmonic of degree 2 has the eigenvalue -6, here times the mean area of a vertex."""
+    grid = Icosphere(4)
+    u = 3 * grid.xyz[:, 2] ** 2 - 1
+    mean = operators.face_areas(grid).sum() / grid.sites
+    off = operators.laplacian(grid, "scaled") @ u / mean + 6 * u
+    assert np.sqrt((off**2).mean()) < 0.01 * np.sqrt((36 * u**2).mean())
+    ratio = abs(operators.laplacian(grid, "scaled")).max() / abs(operators.laplacian(grid)).max()
+    assert 0.7 < ratio < 1.5
+
+
+@pytest.mark.parametrize("kind", operators.LAPLACIANS)
 def test_constants_have_no_laplacian_and_no_derivatives(kind):
     grid, one = Icosphere(3), np.ones(Icosphere(3).sites)
     assert abs(operators.laplacian(grid, kind) @ one).max() < 1e-10

@@ -13,7 +13,7 @@ from spherecnn.grids.base import compass, read_only
 if TYPE_CHECKING:
     from spherecnn.grids.mesh import MeshGrid
 
-LAPLACIANS = ("published", "mass")
+LAPLACIANS = ("published", "mass", "scaled")
 DERIVATIVES = ("published", "compass")
 VERTEX_AREAS = ("voronoi", "barycentric")
 # A vertex this close to the axis is a pole, which has no east.
@@ -142,10 +142,11 @@ def laplacian(grid: MeshGrid, kind: str = "published") -> Any:
     Parameters
     ----------
     grid : MeshGrid
-    kind : {"published", "mass"}
+    kind : {"published", "mass", "scaled"}
         "published": as above, the integral of the Laplacian over the area around a vertex, in the unit of u. It
         shrinks fourfold with every level. "mass": divided by the Voronoi areas, the Laplacian itself, in the unit of u
-        over an area.
+        over an area. "scaled": this times the mean area, of the size of the published one, which suits networks, and
+        as near to the Laplacian as "mass".
 
     Notes
     -----
@@ -168,7 +169,10 @@ def laplacian(grid: MeshGrid, kind: str = "published") -> Any:
     rows, columns = np.concatenate([a, b, a, b]), np.concatenate([b, a, a, b])
     weights = half.ravel()
     matrix = _csr(np.concatenate([weights, weights, -weights, -weights]), (rows, columns), (grid.sites, grid.sites))
-    return matrix if kind == "published" else sparse.csr_array(sparse.diags_array(1 / vertex_areas(grid)) @ matrix)
+    if kind == "published":
+        return matrix
+    areas = vertex_areas(grid)
+    return sparse.csr_array(sparse.diags_array((1.0 if kind == "mass" else areas.mean()) / areas) @ matrix)
 
 
 def derivatives(grid: MeshGrid, kind: str = "published") -> tuple[Any, Any]:

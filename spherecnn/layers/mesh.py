@@ -50,9 +50,9 @@ class MeshConv(Layer):
     bias : bool
     operators : tuple of str, keyword only
         Which operators, of "identity", "laplacian", "east" and "north"; ``("identity",)`` mixes channels only.
-    laplacian : {"published", "mass"}, keyword only
-        The cotangent matrix as published, which shrinks fourfold with each level, or divided by the areas of the
-        vertices, see `grids.operators.laplacian`.
+    laplacian : {"published", "mass", "scaled"}, keyword only
+        The cotangent matrix as published, which shrinks fourfold with each level; divided by the areas of the
+        vertices; or this times their mean, for networks. See `grids.operators.laplacian`.
     derivatives : {"published", "compass"}, keyword only
         Along the gradient of the latitude as published, or along unit vectors, and zero at the poles, see
         `grids.operators.derivatives`.

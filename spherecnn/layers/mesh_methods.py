@@ -123,11 +123,10 @@ register(
         *("published", "published", "ones"),
     )
 )
-# A Laplacian over areas grows fourfold with a level; as all weights take steps of one size, networks then learn slowly.
 register(
     MeshMethod(
         "mesh_compass",
-        "the same, derivatives along unit vectors and none at a pole; upwards, new vertices are interpolated",
-        *("published", "compass", "interpolated"),
+        "the same with equal areas, unit vectors, and none at a pole; upwards, new vertices are interpolated",
+        *("scaled", "compass", "interpolated"),
     )
 )
