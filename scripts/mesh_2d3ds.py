@@ -22,7 +22,7 @@ import spherecnn as sc
 from spherecnn.cli.options import FOLDER
 from spherecnn.datasets.mesh_files import ROOMS_MEAN, ROOMS_STD, ROOMS_UNSCORED
 
-QUICK = {"epochs": 2, "most": 24, "level": 3, "width": 4, "batch": 4}
+QUICK = {"epochs": 2, "most": 16, "level": 3, "width": 4, "batch": 4}
 
 
 class Rooms(sc.training.Detect):
@@ -48,7 +48,9 @@ Examples:
 @click.option("--held", type=click.FloatRange(0, 0.9), default=0.1, show_default=True, help="Share for validation.")
 @click.option("--area", is_flag=True, help="Weigh vertices by solid angle, in the loss and in the scores.")
 @training_options(epochs=200, batch=16, lr=1e-2, schedule="step", out="runs/mesh_2d3ds")
-@click.option("--quick", is_flag=True, help="A small network, level 3, 24 samples and two epochs: to see that it runs.")
+@click.option(
+    "--quick", is_flag=True, help="A small network, level 3, few samples and two epochs: to see that it runs."
+)
 def main(
     data: Path | None,
     fold: int,
@@ -76,7 +78,7 @@ def main(
     if data is None:
         data = out / "made_up"
         click.echo(f"No --data: making up rooms in {data}.")
-        sc.datasets.make_2d3ds(data, grid, samples=8, seed=seed)
+        sc.datasets.make_2d3ds(data, grid, samples=3 if quick else 8, seed=seed)
     whole, test = (
         sc.datasets.mesh_2d3ds(data, grid, fold=fold, split=split, depth=not rgb) for split in ("train", "test")
     )

@@ -65,7 +65,7 @@ def main(
     if data is None:
         data = out / "made_up"
         click.echo(f"No --data: making up weather in {data}.")
-        sc.datasets.make_climate(data, grid, samples=(64, 16, 16), seed=seed)
+        sc.datasets.make_climate(data, grid, samples=(16, 4, 4) if quick else (64, 16, 16), seed=seed)
     learn, other, test = (
         parts(sc.datasets.mesh_climate(data, grid, split=split), 0.0, seed, most)[0]
         for split in ("train", "val", "test")

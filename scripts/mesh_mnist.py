@@ -19,6 +19,7 @@ from mesh_training import (  # beside this file
     Best,
     Script,
     Settings,
+    draw_classes,
     held_out,
     in_words,
     test_accuracy,
@@ -162,20 +163,10 @@ def reader(data: Path | None, archive: Path | None, grid: Any, projection: str) 
     return lambda split: sc.datasets.mesh_mnist(data, grid, split=split, projection=projection)
 
 
-def draw(net: Any, data: Any, path: Path, count: int = 12) -> None:
+def draw(net: Any, data: Any, path: Path) -> None:
     """Draw the first digits as they lie on the sphere, with their true and predicted classes."""
-    from matplotlib.figure import Figure
-
-    x, y = data.batch(np.arange(min(count, len(data))))
-    found = sc.training.predict(net, x).argmax(axis=1)
-    figure = Figure(figsize=(12, 4.6), layout="constrained")
-    for axes in (flat := figure.subplots(2, 6).ravel()):
-        axes.set_axis_off()
-    for axes, field, true, predicted in zip(flat, x[..., 0], y, found, strict=False):
-        axes.imshow(sc.viz.render_globe(field, data.grid, 0, -90, size=240, smooth=True))
-        right = true == predicted
-        axes.set_title(f"{data.classes[predicted]}" + ("" if right else f", truth {data.classes[true]}"), fontsize=10)
-    sc.viz.save(figure, path, dpi=100)
+    x, y = data.batch(np.arange(min(12, len(data))))
+    draw_classes(x[..., 0], data, sc.training.predict(net, x).argmax(axis=1), y, path, (0, -90))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from mesh_training import (  # beside this file
     Best,
     Script,
     Settings,
+    draw_classes,
     in_words,
     test_accuracy,
     train,
@@ -119,22 +120,10 @@ def main(
     )
 
 
-def draw(net: Any, data: Any, path: Path, count: int = 12) -> None:
-    """Draw the distances that the sphere sees of some shapes, with their true and predicted classes."""
-    from matplotlib.figure import Figure
-
-    pick = np.linspace(0, len(data) - 1, min(count, len(data))).round().astype(int)
-    x, y = data.batch(pick)
-    found = sc.training.predict(net, x).argmax(axis=1)
-    figure = Figure(figsize=(12, 4.8), layout="constrained")
-    panels = figure.subplots(2, 6).ravel()
-    for axes in panels:
-        axes.set_axis_off()
-    for axes, shape, true, predicted in zip(panels, x, y, found, strict=False):
-        axes.imshow(sc.viz.render_globe(-shape[:, 0], data.grid, 20, 30, size=240, smooth=True))
-        note = "" if true == predicted else f",\ntruth {data.classes[true]}"
-        axes.set_title(f"{data.classes[predicted]}{note}", fontsize=10)
-    sc.viz.save(figure, path, dpi=100)
+def draw(net: Any, data: Any, path: Path) -> None:
+    """Draw how near some shapes come to the sphere, with their true and predicted classes."""
+    x, y = data.batch(np.linspace(0, len(data) - 1, min(12, len(data))).round().astype(int))
+    draw_classes(-x[..., 0], data, sc.training.predict(net, x).argmax(axis=1), y, path, (20, 30))
 
 
 if __name__ == "__main__":

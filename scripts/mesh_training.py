@@ -174,3 +174,31 @@ def held_out(samples: int, held: int, seed: int) -> tuple[np.ndarray, np.ndarray
 def write_results(out: Path, header: Iterable[str], row: Iterable[Any], about: str) -> None:
     """Write results.csv of a run, one row."""
     write_atomic(out / "results.csv", table_csv([list(header), list(row)], f"# {about}"))
+
+
+def draw_classes(
+    fields: np.ndarray, data: Any, found: np.ndarray, truth: np.ndarray, path: Path, view: tuple[float, float]
+) -> None:
+    """Draw fields (n, P) on globes seen from above `view`, six a row, with the predicted classes and true others."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    low, high = fields.min(axis=1, keepdims=True), fields.max(axis=1, keepdims=True)
+    scaled = (fields - low) / np.where(high > low, high - low, 1)
+    padded = np.concatenate([scaled, np.zeros((-len(scaled) % 3, scaled.shape[1]), scaled.dtype)])
+    # Three fields at a time are red, green and blue of one picture.
+    seen = [
+        sc.viz.render_globe(padded[i : i + 3].T, data.grid, *view, size=240, smooth=True)
+        for i in range(0, len(padded), 3)
+    ]
+    figure = Figure(figsize=(12, 2.7 * -(-len(fields) // 6)), layout="constrained")
+    panels = figure.subplots(-(-len(fields) // 6), 6, squeeze=False).ravel()
+    for axes in panels:
+        axes.set_axis_off()
+    for k, axes in zip(range(len(fields)), panels, strict=False):
+        globe = colormaps["viridis"](seen[k // 3][..., k % 3])
+        globe[..., 3] = seen[k // 3][..., 3]
+        axes.imshow(globe)
+        note = "" if truth[k] == found[k] else f",\ntruth {data.classes[truth[k]]}"
+        axes.set_title(f"{data.classes[found[k]]}{note}", fontsize=10)
+    sc.viz.save(figure, path, dpi=100)

@@ -260,8 +260,8 @@ CASES = [
     ),
     Case(
         "mesh_classifier",
-        lambda rng: models.mesh_classifier(2, 3, Icosphere(2), 2, dropout=0.0, derivatives="compass", rng=rng),
-        ((3, 162, 2),),
+        lambda rng: models.mesh_classifier(2, 3, Icosphere(1), 2, 1, dropout=0.0, rng=rng),
+        ((3, 42, 2),),
     ),
     Case("mesh_unet", lambda rng: models.mesh_unet(2, 3, Icosphere(1), 3, 1, rng=rng), ((2, 42, 2),)),
     Case("conv3d", lambda rng: Conv3d(3, 5, 3, padding_mode="circular", rng=rng), ((2, 3, 4, 6, 3),)),

@@ -244,7 +244,7 @@ def test_help_says_which_methods_take_which_size():
     for command in ("train", "summary"):
         said = " ".join(call(command, "--help").stdout.split())
         assert "Rows for equirectangular methods, 60 by default" in said
-        assert "Level for spherephd and mesh, 4 by default" in said
+        assert "Level, 4 by default: 20 * 4^level triangles for spherephd" in said
 
 
 # --- demo --------------------------------------------------------------------------------------------------
