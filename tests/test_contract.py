@@ -20,13 +20,15 @@ DOCS = Path(__file__).parent.parent / "docs" / "layers.md"
 
 
 def layer_classes():
-    """Public layer classes that compute something: they define forward, or trace."""
+    """Public layer classes that compute something, by forward or trace; not the bases of those on faces and meshes."""
     found = set()
     for info in pkgutil.iter_modules(spherecnn.layers.__path__):
         module = importlib.import_module(f"spherecnn.layers.{info.name}")
         for name, item in vars(module).items():
-            public = isinstance(item, type) and issubclass(item, Layer) and not name.startswith("_")
-            if public and item not in (Layer, Composite) and item.forward is not Layer.forward:
+            if not isinstance(item, type) or not issubclass(item, Layer) or name.startswith("_"):
+                continue
+            base = item in (Layer, Composite) or item.__module__ == "spherecnn.layers.site_layers"
+            if not base and item.forward is not Layer.forward:
                 found.add(item)
     return sorted(found, key=lambda c: c.__name__)
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import csv
 import gzip
-import importlib.util
-import sys
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from script_modules import script_modules
 
 import spherecnn as sc
 
-SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 SMALL = ["--height", "8", "--epochs", "1", "--steps", "2", "--batch-size", "2", "--width", "2", "--depth", "2"]
 COLOURS = np.array([[5, 15, 70], [120, 100, 50], [20, 60, 120]], np.uint8)
 
@@ -24,15 +21,8 @@ COLOURS = np.array([[5, 15, 70], [120, 100, 50], [20, 60, 120]], np.uint8)
 @pytest.fixture(scope="module")
 def script():
     """The module of scripts/earth.py."""
-    sys.path.insert(0, str(SCRIPTS))
-    spec = importlib.util.spec_from_file_location("earth", SCRIPTS / "earth.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["earth"] = module
-    spec.loader.exec_module(module)
-    yield module
-    sys.path.remove(str(SCRIPTS))
-    for name in ("earth", "earth_figure"):
-        sys.modules.pop(name, None)
+    with script_modules("earth") as found:
+        yield found["earth"]
 
 
 def planet():

@@ -1,36 +1,25 @@
 """Divergence and vorticity on meshes, and the scripts that measure the mesh operators on harmonics and on winds."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from script_modules import script_modules
 
 from spherecnn.errors import InputError
 from spherecnn.grids import Icosphere, operators
 from spherecnn.grids.base import compass
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ROOT / "scripts"
 PAGE = ROOT / "docs" / "mesh.md"
-NAMES = ("mesh_operators", "mesh_operators_figure", "mesh_winds")
 
 
 @pytest.fixture(scope="module")
 def scripts():
     """The modules of the two scripts, by name."""
-    sys.path.insert(0, str(SCRIPTS))
-    found = {}
-    for name in ("mesh_operators", "mesh_winds"):
-        spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-        found[name] = sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(found[name])
-    yield found
-    sys.path.remove(str(SCRIPTS))
-    for name in NAMES:
-        sys.modules.pop(name, None)
+    with script_modules("mesh_operators", "mesh_winds") as found:
+        yield found
 
 
 def read(scripts, path):

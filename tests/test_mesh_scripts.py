@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from script_modules import script_modules
 
 import spherecnn as sc
 
-SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 NAMES = ("mesh_mnist", "mesh_modelnet", "mesh_2d3ds", "mesh_climate")
 
 
 @pytest.fixture(scope="module")
 def scripts():
     """The modules of the scripts, by name."""
-    sys.path.insert(0, str(SCRIPTS))
-    found = {}
-    for name in NAMES:
-        spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-        found[name] = sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(found[name])
-    yield found
-    sys.path.remove(str(SCRIPTS))
-    for name in (*NAMES, "mesh_training", "mesh_segment", "reporting"):
-        sys.modules.pop(name, None)
+    with script_modules(*NAMES) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

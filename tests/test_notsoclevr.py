@@ -1,19 +1,17 @@
 """Not-so-Clevr: its pictures and splits, the published networks, and the script that makes the table."""
 
 import csv
-import importlib.util
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from script_modules import script_modules
 
 import spherecnn as sc
 from spherecnn.datasets import not_so_clevr
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ROOT / "scripts"
 HOLDOUTS, SPLITS = ("uniform", "quadrant"), ("train", "test")
 
 
@@ -180,15 +178,8 @@ def test_the_loss_falls(task, build, loss, share):
 @pytest.fixture(scope="module")
 def script():
     """The module of scripts/notsoclevr.py."""
-    sys.path.insert(0, str(SCRIPTS))
-    spec = importlib.util.spec_from_file_location("notsoclevr", SCRIPTS / "notsoclevr.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["notsoclevr"] = module
-    spec.loader.exec_module(module)
-    yield module
-    sys.path.remove(str(SCRIPTS))
-    for name in ("notsoclevr", "notsoclevr_figure"):
-        sys.modules.pop(name, None)
+    with script_modules("notsoclevr") as found:
+        yield found["notsoclevr"]
 
 
 def call(script, *words):

@@ -2,9 +2,7 @@
 
 import csv
 import gzip
-import importlib.util
 import struct
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +10,13 @@ import pytest
 from click.testing import CliRunner
 from scipy.spatial.transform import Rotation
 from scipy.stats import kstest
+from script_modules import script_modules
 
 import spherecnn as sc
 from spherecnn.datasets import PlanarDataset, looking_at, omni_mnist, project_planar, random_rotation
 from spherecnn.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ROOT / "scripts"
 GRID = sc.grids.Equirect(60, 60)
 
 
@@ -154,15 +152,8 @@ def test_the_published_parameters(method, kernel, count):
 @pytest.fixture(scope="module")
 def script():
     """The module of scripts/omnimnist.py."""
-    sys.path.insert(0, str(SCRIPTS))
-    spec = importlib.util.spec_from_file_location("omnimnist", SCRIPTS / "omnimnist.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["omnimnist"] = module
-    spec.loader.exec_module(module)
-    yield module
-    sys.path.remove(str(SCRIPTS))
-    for name in ("omnimnist", "omnimnist_figure"):
-        sys.modules.pop(name, None)
+    with script_modules("omnimnist") as found:
+        yield found["omnimnist"]
 
 
 def call(script, *words):

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from script_modules import script_modules
 
 import spherecnn as sc
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ROOT / "scripts"
-NAMES = ("sphconv_accuracy", "sphconv_accuracy_methods", "sphconv_accuracy_figure")
 
 
 @pytest.fixture(scope="module")
 def script():
     """The module of scripts/sphconv_accuracy.py."""
-    sys.path.insert(0, str(SCRIPTS))
-    spec = importlib.util.spec_from_file_location("sphconv_accuracy", SCRIPTS / "sphconv_accuracy.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["sphconv_accuracy"] = module
-    spec.loader.exec_module(module)
-    yield module
-    sys.path.remove(str(SCRIPTS))
-    for name in NAMES:
-        sys.modules.pop(name, None)
+    with script_modules("sphconv_accuracy") as found:
+        yield found["sphconv_accuracy"]
 
 
 @pytest.fixture(scope="module")

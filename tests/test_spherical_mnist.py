@@ -2,36 +2,25 @@
 
 import csv
 import gzip
-import importlib.util
 import struct
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from script_modules import script_modules
 
 import spherecnn as sc
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ROOT / "scripts"
 DOCS = ROOT / "docs" / "spherical_mnist.md"
-NAMES = ("spherical_mnist", "spherical_mnist_figure", "seams")
 
 
 @pytest.fixture(scope="module")
 def scripts():
     """The modules of the two scripts, by name."""
-    sys.path.insert(0, str(SCRIPTS))
-    found = {}
-    for name in ("spherical_mnist", "seams"):
-        spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-        found[name] = sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(found[name])
-    yield found
-    sys.path.remove(str(SCRIPTS))
-    for name in NAMES:
-        sys.modules.pop(name, None)
+    with script_modules("spherical_mnist", "seams") as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,27 @@ def images(*shape: int, seed: int = 0) -> np.ndarray:
     return x
 
 
+def sparse_product(torch: Any, matrix: Any) -> Any:
+    """A function of torch that multiplies by a sparse matrix; the transpose of its gradient is made before."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # sparse tensors are in beta
+        forth, back = (
+            torch.sparse_csr_tensor(*(torch.from_numpy(a) for a in (m.indptr, m.indices, m.data)), m.shape)
+            for m in (matrix.tocsr(), matrix.T.tocsr())
+        )
+
+    class Product(torch.autograd.Function):  # torch's own gradient of a sparse product is dense
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            return forth @ x
+
+        @staticmethod
+        def backward(ctx: Any, dy: Any) -> Any:
+            return back @ dy
+
+    return Product.apply
+
+
 def against(
     torch: Any,
     layer: Any,
@@ -50,7 +72,7 @@ def against(
     """Our layer in training or inference, and `peer(x)` of torch on the same images.
 
     With gradients, those of the input and of the peer's `parameters`. The peer takes arrays whose second axis are
-    the channels, and which lie in memory with their channels last or first; or, with their sites first, (P, N, C).
+    the channels, and which lie in memory as `layout` says: channels last or first, or, of (N, C, P), sites first.
     """
     x, dy = images(*shape), images(*layer.out_shape(shape), seed=1)
 
@@ -62,10 +84,12 @@ def against(
 
     if torch is None:
         return ours, None
-    order = (1, 0, 2) if layout == "sites first" else (0, len(shape) - 1, *range(1, len(shape) - 1))
-    tx, tdy = (torch.from_numpy(a).permute(order) for a in (x, dy))
-    if layout != "channels last":
+    first = (0, len(shape) - 1, *range(1, len(shape) - 1))
+    tx, tdy = (torch.from_numpy(a).permute(first) for a in (x, dy))
+    if layout == "channels first":
         tx, tdy = tx.contiguous(), tdy.contiguous()
+    if layout == "sites first":
+        tx, tdy = (t.permute(2, 0, 1).contiguous().permute(1, 2, 0) for t in (tx, tdy))
     tx.requires_grad_()
 
     def theirs() -> object:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 
 import spherecnn as sc
-from spherecnn.bench.case import Case, Work, against
+from spherecnn.bench.case import Case, Work, against, sparse_product
 from spherecnn.stencils import face_taps
 
 SAMPLES, CHANNELS = 8, 32
@@ -89,24 +88,10 @@ def north(torch: Any, n: int, grid: sc.grids.Polyhedron, which: str) -> tuple[Wo
         return on_faces(None, layer, None, n, which)
     weight, bias = torch_weights(torch, layer)
     matrix: Any = layer.stencil().matrix.astype(np.float32)  # type: ignore[attr-defined]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # sparse tensors are in beta
-        blend, back = (
-            torch.sparse_csr_tensor(*(torch.from_numpy(a) for a in (m.indptr, m.indices, m.data)), m.shape)
-            for m in (matrix, matrix.T.tocsr())
-        )
-
-    class Blend(torch.autograd.Function):  # torch's own gradient of a sparse product is dense
-        @staticmethod
-        def forward(ctx: Any, x: Any) -> Any:
-            return blend @ x
-
-        @staticmethod
-        def backward(ctx: Any, dy: Any) -> Any:
-            return back @ dy
+    blend = sparse_product(torch, matrix)
 
     def peer(x: Any) -> Any:
-        rows = Blend.apply(x.permute(1, 0, 2).reshape(grid.sites, -1))
+        rows = blend(x.permute(1, 0, 2).reshape(grid.sites, -1))
         taps = rows.reshape(grid.sites, -1, n, CHANNELS).permute(2, 0, 1, 3).reshape(n * grid.sites, -1)
         return torch.addmm(bias, taps, weight).reshape(n, grid.sites, -1)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 import spherecnn as sc
-from spherecnn.bench.case import Case, Work, against, images
+from spherecnn.bench.case import Case, Work, against, images, sparse_product
 from spherecnn.grids import operators
 from spherecnn.kernels.loss import cross_entropy
 
@@ -99,30 +98,17 @@ def fused(torch: Any, n: int, grid: sc.grids.Icosphere, which: str) -> tuple[Wor
     if torch is None:
         return against(None, layer, None, shape, which)
     matrix = sparse.vstack([operators.laplacian(grid), *operators.derivatives(grid)]).astype(np.float32).tocsr()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # sparse tensors are in beta
-        forth, back = (
-            torch.sparse_csr_tensor(*(torch.from_numpy(a) for a in (m.indptr, m.indices, m.data)), m.shape)
-            for m in (matrix, matrix.T.tocsr())
-        )
-
-    class Operators(torch.autograd.Function):  # torch's own gradient of a sparse product is dense
-        @staticmethod
-        def forward(ctx: Any, x: Any) -> Any:
-            return forth @ x
-
-        @staticmethod
-        def backward(ctx: Any, dy: Any) -> Any:
-            return back @ dy
+    product = sparse_product(torch, matrix)
 
     weight, bias = (torch.from_numpy(p.value.copy()).requires_grad_() for p in layer.params.values())
 
     def peer(x: Any) -> Any:
-        found = Operators.apply(x.reshape(grid.sites, -1)).view(3, -1, CHANNELS)
+        x = x.permute(2, 0, 1)
+        found = product(x.reshape(grid.sites, -1)).view(3, -1, CHANNELS)
         y = torch.addmm(bias, x.reshape(-1, CHANNELS), weight[0])
         for k in range(3):
             y = torch.addmm(y, found[k], weight[k + 1])
-        return y.view(x.shape)
+        return y.view(x.shape).permute(1, 2, 0)
 
     return against(torch, layer, peer, shape, which, (weight, bias), "sites first")
 

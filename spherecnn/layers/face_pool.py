@@ -8,16 +8,13 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from spherecnn.errors import InputError, check_array, check_choice
+from spherecnn.errors import InputError, check_choice
 from spherecnn.grids import Polyhedron
 from spherecnn.grids.polyhedron import check_polyhedron
 from spherecnn.grids.resample import sampling_matrix
 from spherecnn.kernels.depthwise import depthwise
-from spherecnn.kernels.pool import max_pool, max_pool_dx
-from spherecnn.kernels.spmm import spmm
-from spherecnn.kernels.unpool import switch_sites, unpool, unpool_dx
-from spherecnn.layers.base import Array, Backward, Layer, Shape, contiguous
-from spherecnn.layers.spherephd import check_faces
+from spherecnn.layers.base import Array, Backward, contiguous
+from spherecnn.layers.site_layers import BetweenGrids, SitePool, SiteUnpool, blend_sites, largest_sites
 from spherecnn.stencils import Stencil, face_pooling, spherephd
 
 POOL_MODES = ("max", "mean", "area")
@@ -25,7 +22,7 @@ POOL_KERNELS = ("children", "rotated")
 UPSAMPLE_MODES = ("nearest", "smooth")
 
 
-class SpherePHDPool(Layer):
+class SpherePHDPool(SitePool):
     r"""The largest, or the mean, of the four faces in each face of the coarser grid, per channel.
 
     .. math::
@@ -88,40 +85,21 @@ class SpherePHDPool(Layer):
         return face_pooling(self.grid) if self.kernel == "children" else spherephd(self.grid, self.kernel, 2)
 
     def forward(self, *xs: Array, train: bool) -> tuple[Any, Backward]:
-        (x,) = xs
-        check_array("the input", x, "N, P, C")
-        self.out_shape(x.shape)
-        x = contiguous(x)
+        x = self.checked(*xs)
         if self.mode == "max":
-            return self._largest(x)
+            return largest_sites(x, self.stencil(), self.return_indices)
         if self.mode == "area":
-            shares, back = (_area_matrix(self.grid, x.dtype, way) for way in (False, True))
-            return spmm(shares, x), lambda dy: spmm(back, contiguous(dy))
+            return blend_sites(x, *(_area_matrix(self.grid, x.dtype, way) for way in (False, True)))
         stencil, weights = self.stencil(), np.full((4, x.shape[2]), 0.25, x.dtype)
         y = depthwise(x, weights, None, stencil)
         return y, lambda dy: depthwise(contiguous(dy), weights, None, stencil.transposed)
-
-    def _largest(self, x: Array) -> tuple[Any, Backward]:
-        stencil = self.stencil()
-        y, switch = max_pool(x, stencil)
-
-        def backward(dy: Array) -> Array:
-            return max_pool_dx(contiguous(dy), switch, stencil)
-
-        return ((y, switch_sites(switch, stencil)) if self.return_indices else y), backward
-
-    def out_shape(self, *shapes: Shape) -> Any:
-        (shape,) = shapes
-        n, c = check_faces(self.grid, shape)
-        out = (n, self.grid_out.sites, c)
-        return (out, out) if self.return_indices else out
 
     def extra_repr(self) -> str:
         indices = ", return_indices=True" if self.return_indices else ""
         return f"{self.grid!r}, mode={self.mode!r}{indices}, kernel={self.kernel!r}"
 
 
-class SpherePHDUnpool(Layer):
+class SpherePHDUnpool(SiteUnpool):
     r"""Put each value back to the face its maximum came from; zeros elsewhere.
 
     .. math:: y_{n,q,c} = \sum_{p:\ indices_{n,p,c} = q} x_{n,p,c}
@@ -147,55 +125,24 @@ class SpherePHDUnpool(Layer):
     array([0., 0., 0., 3., 0., 0., 0., 7.], dtype=float32)
     """
 
+    pooling, places = "SpherePHDPool", "faces"
+
     def __init__(self, grid: Polyhedron):
         super().__init__()
         self.grid, self.coarse = check_polyhedron(grid), grid.coarsen()
 
-    def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
-        x, indices = xs
-        check_array("the input", x, "N, P, C")
-        self.out_shape(x.shape, indices.shape)
-        self._check_indices(indices)
-        index = np.ascontiguousarray(indices, np.int32)
-        y = unpool(contiguous(x), index, self.grid.sites)
-        return y, lambda dy: (unpool_dx(contiguous(dy), index), None)
-
-    def _check_indices(self, indices: Array) -> None:
-        """Refuse indices of another grid: all must be faces, and those of one channel lie in their coarse faces."""
-        if indices.dtype.kind not in "iu":
-            raise InputError(
-                f"the indices have dtype {indices.dtype}; expected integers: pass what SpherePHDPool returned second."
-            )
-        least, most = (indices.min(), indices.max()) if indices.size else (0, 0)
-        if least < 0 or most >= self.grid.sites:
-            raise InputError(
-                f"the indices run from {least} to {most}; expected faces of {self.grid!r}, 0 to {self.grid.sites - 1}: "
-                "give the grid that was pooled."
-            )
-        first = indices[:1, :, :1].reshape(-1)
-        wrong = np.flatnonzero(self.grid.parent[first] != np.arange(len(first)))
-        if len(wrong):
-            p = wrong[0]
-            raise InputError(
-                f"index {first[p]} does not lie in face {p} of {self.coarse!r}; expected one of its children "
-                f"{self.coarse.children[p].tolist()}: give the indices of a pooling with kernel='children'."
-            )
-
-    def out_shape(self, *shapes: Shape) -> Shape:
-        shape, indices = shapes
-        n, c = check_faces(self.coarse, shape)
-        if tuple(shape) != tuple(indices):
-            raise InputError(
-                f"the input has shape {tuple(shape)} and the indices {tuple(indices)}; expected equal shapes: "
-                "the layers between pooling and unpooling must keep the number of channels."
-            )
-        return (n, self.grid.sites, c)
-
-    def extra_repr(self) -> str:
-        return repr(self.grid)
+    def astray(self, indices: Array) -> str:
+        wrong = np.flatnonzero(self.grid.parent[indices] != np.arange(len(indices)))
+        if len(wrong) == 0:
+            return ""
+        p = wrong[0]
+        return (
+            f"index {indices[p]} does not lie in face {p} of {self.coarse!r}; expected one of its children "
+            f"{self.coarse.children[p].tolist()}: give the indices of a pooling with kernel='children'."
+        )
 
 
-class SpherePHDUpsample(Layer):
+class SpherePHDUpsample(BetweenGrids):
     r"""Finer grid: each face copied to the four in it, or linear between the centres of the faces around.
 
     .. math:: y_{n,q,c} = x_{n,\ parent(q),\ c} \quad\text{or}\quad \sum_p a_{q,p}\, x_{n,p,c}
@@ -232,16 +179,8 @@ class SpherePHDUpsample(Layer):
         self.grid_out = grid.refine()
 
     def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
-        (x,) = xs
-        check_array("the input", x, "N, P, C")
-        self.out_shape(x.shape)
-        matrix, back = (_upsample_matrix(self.grid, self.mode, x.dtype, way) for way in (False, True))
-        return spmm(matrix, contiguous(x)), lambda dy: spmm(back, contiguous(dy))
-
-    def out_shape(self, *shapes: Shape) -> Shape:
-        (shape,) = shapes
-        n, c = check_faces(self.grid, shape)
-        return (n, self.grid_out.sites, c)
+        x = self.checked(*xs)
+        return blend_sites(x, *(_upsample_matrix(self.grid, self.mode, x.dtype, way) for way in (False, True)))
 
     def extra_repr(self) -> str:
         return f"{self.grid!r}, mode={self.mode!r}"

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from spherecnn.errors import InputError, check_array, check_at_least, check_channels
+from spherecnn.errors import InputError
 from spherecnn.grids.mesh import MeshGrid
-from spherecnn.layers.base import Array, Backward, Layer, Param, Shape, contiguous
 from spherecnn.layers.registry import generator
-from spherecnn.layers.sites import check_groups, mix_sites
+from spherecnn.layers.site_layers import SiteConv
 from spherecnn.stencils import Stencil
 from spherecnn.stencils.mesh import OPERATORS, check_operators, coarser_mesh, mesh
 
@@ -22,17 +21,7 @@ def check_mesh(grid: object) -> MeshGrid:
     return grid
 
 
-def check_vertices(grid: MeshGrid, shape: Shape) -> tuple[int, int]:
-    """Return samples and channels of an array (N, P, C) on the vertices of this mesh, refusing another shape."""
-    if len(shape) != 3 or tuple(shape[1:2]) != grid.shape:
-        raise InputError(
-            f"the input has shape {tuple(shape)}; expected (N, {grid.sites}, C) for {grid!r}: build the layer for the "
-            "grid of the input."
-        )
-    return shape[0], shape[2]
-
-
-class MeshConv(Layer):
+class MeshConv(SiteConv):
     r"""Convolution on a mesh: a linear combination of identity, Laplacian and derivatives to the east and the north.
 
     .. math:: y_{n,p,k} = b_k + \sum_{t,c} (D_t\, x_{n,\cdot,c})_p\; w_{t,c,k},\qquad
@@ -102,36 +91,15 @@ class MeshConv(Layer):
         derivatives: str = "published",
         rng: np.random.Generator | int | None = None,
     ):
-        super().__init__()
-        self.in_channels = check_at_least("in_channels", in_channels, 1)
-        self.out_channels = check_at_least("out_channels", out_channels, 1)
-        self.groups = check_at_least("groups", groups, 1)
-        check_groups(in_channels, out_channels, groups)
+        super().__init__(in_channels, out_channels, groups)
         self.grid, self.stride = check_mesh(grid), stride
         self.grid_out = coarser_mesh(self.grid, stride)
         self.operators = check_operators(operators, laplacian, derivatives)
         self.laplacian, self.derivatives = laplacian, derivatives
-        rng, fan = generator(rng), len(self.operators) * in_channels // groups
-        bound, shape = 1 / np.sqrt(fan), (len(self.operators), in_channels // groups, out_channels)
-        self.weight = Param(rng.uniform(-bound, bound, shape).astype(np.float32))
-        self.bias = Param(rng.uniform(-bound, bound, out_channels).astype(np.float32)) if bias else None
+        self.init_weights(len(self.operators), in_channels // groups, bias, generator(rng))
 
     def stencil(self) -> Stencil:
-        """Return the stencil from `grid` to `grid_out`."""
         return mesh(self.grid, self.stride, self.operators, self.laplacian, self.derivatives)
-
-    def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
-        (x,) = xs
-        check_array("the input", x, "N, P, C", self.dtype)
-        self.out_shape(x.shape)
-        y, sites_backward = mix_sites(contiguous(x), self.weight, self.bias, self.stencil(), self.groups)
-        return y, lambda dy, inputs=True: sites_backward(contiguous(dy), inputs)
-
-    def out_shape(self, *shapes: Shape) -> Shape:
-        (shape,) = shapes
-        n, c = check_vertices(self.grid, shape)
-        check_channels("the input", c, self.in_channels)
-        return (n, self.grid_out.sites, self.out_channels)
 
     def extra_repr(self) -> str:
         given = [f"{self.in_channels}, {self.out_channels}, {self.grid!r}"]

@@ -6,13 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from spherecnn.errors import InputError, check_array, check_choice
+from spherecnn.errors import InputError, check_choice
 from spherecnn.grids.mesh import MeshGrid
-from spherecnn.kernels.pool import max_pool, max_pool_dx
-from spherecnn.kernels.spmm import spmm
-from spherecnn.kernels.unpool import switch_sites, unpool, unpool_dx
-from spherecnn.layers.base import Array, Backward, Layer, Shape, contiguous
-from spherecnn.layers.mesh import check_mesh, check_vertices
+from spherecnn.layers.base import Array, Backward
+from spherecnn.layers.mesh import check_mesh
+from spherecnn.layers.site_layers import BetweenGrids, SitePool, SiteUnpool, blend_sites, largest_sites
 from spherecnn.stencils import Stencil
 from spherecnn.stencils.mesh_levels import (
     AVERAGES,
@@ -27,7 +25,7 @@ from spherecnn.stencils.mesh_levels import (
 POOL_MODES = ("max", *AVERAGES)
 
 
-class MeshPool(Layer):
+class MeshPool(SitePool):
     r"""To the coarser mesh: the largest, or the mean, of each of its vertices and its neighbours on the fine mesh.
 
     .. math::
@@ -91,33 +89,17 @@ class MeshPool(Layer):
         return mesh_pooling(self.grid)
 
     def forward(self, *xs: Array, train: bool) -> tuple[Any, Backward]:
-        (x,) = xs
-        check_array("the input", x, "N, P, C")
-        self.out_shape(x.shape)
-        x = contiguous(x)
-        if self.mode != "max":
-            matrix, back = (coarsening_matrix(self.grid, self.mode, x.dtype, way) for way in (False, True))
-            return spmm(matrix, x), lambda dy: spmm(back, contiguous(dy))
-        stencil = self.stencil()
-        y, switch = max_pool(x, stencil)
-
-        def backward(dy: Array) -> Array:
-            return max_pool_dx(contiguous(dy), switch, stencil)
-
-        return ((y, switch_sites(switch, stencil)) if self.return_indices else y), backward
-
-    def out_shape(self, *shapes: Shape) -> Any:
-        (shape,) = shapes
-        n, c = check_vertices(self.grid, shape)
-        out = (n, self.grid_out.sites, c)
-        return (out, out) if self.return_indices else out
+        x = self.checked(*xs)
+        if self.mode == "max":
+            return largest_sites(x, self.stencil(), self.return_indices)
+        return blend_sites(x, *(coarsening_matrix(self.grid, self.mode, x.dtype, way) for way in (False, True)))
 
     def extra_repr(self) -> str:
         indices = ", return_indices=True" if self.return_indices else ""
         return f"{self.grid!r}, mode={self.mode!r}{indices}"
 
 
-class MeshUnpool(Layer):
+class MeshUnpool(SiteUnpool):
     r"""Put each value back to the vertex its maximum came from; zeros elsewhere.
 
     .. math:: y_{n,q,c} = \sum_{p:\ indices_{n,p,c} = q} x_{n,p,c}
@@ -145,57 +127,27 @@ class MeshUnpool(Layer):
            -11.,   0.,   0.], dtype=float32)
     """
 
+    pooling, places = "MeshPool", "vertices"
+
     def __init__(self, grid: MeshGrid):
         super().__init__()
         self.grid = check_mesh(grid)
         self.coarse = self.grid.coarsen()
 
-    def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
-        x, indices = xs
-        check_array("the input", x, "N, P, C")
-        self.out_shape(x.shape, indices.shape)
-        self._check_indices(indices)
-        index = np.ascontiguousarray(indices, np.int32)
-        y = unpool(contiguous(x), index, self.grid.sites)
-        return y, lambda dy: (unpool_dx(contiguous(dy), index), None)
-
-    def _check_indices(self, indices: Array) -> None:
-        """Refuse indices of another mesh: all must be vertices, and those of one channel lie in their windows."""
-        if indices.dtype.kind not in "iu":
-            raise InputError(
-                f"the indices have dtype {indices.dtype}; expected integers: pass what MeshPool returned second."
-            )
-        least, most = (indices.min(), indices.max()) if indices.size else (0, 0)
-        if least < 0 or most >= self.grid.sites:
-            raise InputError(
-                f"the indices run from {least} to {most}; expected vertices of {self.grid!r}, 0 to "
-                f"{self.grid.sites - 1}: give the grid that was pooled."
-            )
-        first, kept = indices[:1, :, :1].reshape(-1).astype(np.int64), self.coarse.sites
-        ends = np.concatenate([np.repeat(np.arange(kept)[:, None], 2, axis=1), edge_ends(self.grid)])[first]
-        wrong = np.flatnonzero((ends != np.arange(len(first))[:, None]).all(axis=1))
-        if len(wrong):
-            p = wrong[0]
-            raise InputError(
-                f"index {first[p]} is not beside vertex {p} of {self.coarse!r}; expected the vertex itself or the "
-                "middle of one of its edges: give the indices that MeshPool returned."
-            )
-
-    def out_shape(self, *shapes: Shape) -> Shape:
-        shape, indices = shapes
-        n, c = check_vertices(self.coarse, shape)
-        if tuple(shape) != tuple(indices):
-            raise InputError(
-                f"the input has shape {tuple(shape)} and the indices {tuple(indices)}; expected equal shapes: "
-                "the layers between pooling and unpooling must keep the number of channels."
-            )
-        return (n, self.grid.sites, c)
-
-    def extra_repr(self) -> str:
-        return repr(self.grid)
+    def astray(self, indices: Array) -> str:
+        kept = self.coarse.sites
+        ends = np.concatenate([np.repeat(np.arange(kept)[:, None], 2, axis=1), edge_ends(self.grid)])[indices]
+        wrong = np.flatnonzero((ends != np.arange(len(indices))[:, None]).all(axis=1))
+        if len(wrong) == 0:
+            return ""
+        p = wrong[0]
+        return (
+            f"index {indices[p]} is not beside vertex {p} of {self.coarse!r}; expected the vertex itself or the "
+            "middle of one of its edges: give the indices that MeshPool returned."
+        )
 
 
-class MeshUpsample(Layer):
+class MeshUpsample(BetweenGrids):
     r"""To the finer mesh: vertices keep their values, the middle of each edge gets the mean of its two ends.
 
     .. math:: y_{n,p,c} = x_{n,p,c},\qquad y_{n,m,c} = \tfrac12 (x_{n,a,c} + x_{n,b,c})
@@ -239,16 +191,8 @@ class MeshUpsample(Layer):
         self.grid_out = finer_mesh(self.grid, grid_out)
 
     def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
-        (x,) = xs
-        check_array("the input", x, "N, P, C")
-        self.out_shape(x.shape)
-        matrix, back = (refining_matrix(self.grid_out, self.mode, x.dtype, way) for way in (False, True))
-        return spmm(matrix, contiguous(x)), lambda dy: spmm(back, contiguous(dy))
-
-    def out_shape(self, *shapes: Shape) -> Shape:
-        (shape,) = shapes
-        n, c = check_vertices(self.grid, shape)
-        return (n, self.grid_out.sites, c)
+        x = self.checked(*xs)
+        return blend_sites(x, *(refining_matrix(self.grid_out, self.mode, x.dtype, way) for way in (False, True)))
 
     def extra_repr(self) -> str:
         return f"{self.grid!r}, mode={self.mode!r}"

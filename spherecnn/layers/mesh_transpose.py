@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from spherecnn.errors import check_array, check_choice
+from spherecnn.errors import check_choice
 from spherecnn.grids.mesh import MeshGrid
 from spherecnn.kernels.convolve import convolve, convolve_dw, convolve_dx
 from spherecnn.layers.base import Array, Backward, contiguous
@@ -95,9 +95,7 @@ class MeshConvTranspose(MeshConv):
         return mesh_transpose(self.grid_out, fill, self.operators, self.laplacian, self.derivatives)
 
     def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
-        (x,) = xs
-        check_array("the input", x, "N, P, C", self.dtype)
-        self.out_shape(x.shape)
+        x = self.checked(*xs)
         if self.fill == "ones":
             x = np.concatenate([x, np.ones_like(x[:, :1])], axis=1)
         x, w, stencil = contiguous(x), self.weight.value, self.stencil()

@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from spherecnn.errors import InputError, check_array, check_at_least, check_channels, check_choice
+from spherecnn.errors import InputError, check_at_least, check_choice
 from spherecnn.grids import Polyhedron
 from spherecnn.grids.polyhedron import check_polyhedron
-from spherecnn.layers.base import Array, Backward, Layer, Param, Shape, contiguous
 from spherecnn.layers.registry import generator
-from spherecnn.layers.sites import check_groups, mix_sites
+from spherecnn.layers.site_layers import SiteConv
 from spherecnn.stencils import FACE_KERNELS, Stencil, spherephd
 from spherecnn.stencils.spherephd import check_orientation
-
-
-def check_faces(grid: Polyhedron, shape: Shape) -> tuple[int, int]:
-    """Return samples and channels of an array (N, P, C) on the faces of this grid, refusing another shape."""
-    if len(shape) != 3 or tuple(shape[1:2]) != grid.shape:
-        raise InputError(
-            f"the input has shape {tuple(shape)}; expected (N, {grid.sites}, C) for {grid!r}: build the layer for the "
-            "grid of the input."
-        )
-    return shape[0], shape[2]
 
 
 def coarser_by(grid: Polyhedron, stride: int) -> Polyhedron:
@@ -36,43 +25,16 @@ def coarser_by(grid: Polyhedron, stride: int) -> Polyhedron:
     return Polyhedron(grid.level - levels)
 
 
-class _OnFaces(Layer):
-    """What convolution and its adjoint share: weights for the taps, and a stencil from `grid` to `grid_out`."""
+class _OnFaces(SiteConv):
+    """What convolution and its adjoint share."""
 
     grid: Polyhedron
     grid_out: Polyhedron
 
     def __init__(self, in_channels: int, out_channels: int, grid: Polyhedron, kernel: str, groups: int):
-        super().__init__()
+        super().__init__(in_channels, out_channels, groups)
         check_choice("kernel", kernel, tuple(FACE_KERNELS))
         self.grid, self.kernel = check_polyhedron(grid), kernel
-        self.in_channels = check_at_least("in_channels", in_channels, 1)
-        self.out_channels = check_at_least("out_channels", out_channels, 1)
-        self.groups = check_at_least("groups", groups, 1)
-        check_groups(in_channels, out_channels, groups)
-
-    def _init_weights(self, fan: int, bias: bool, rng: np.random.Generator) -> None:
-        taps = FACE_KERNELS[self.kernel]
-        bound, shape = 1 / np.sqrt(taps * fan), (taps, self.in_channels // self.groups, self.out_channels)
-        self.weight = Param(rng.uniform(-bound, bound, shape).astype(np.float32))
-        self.bias = Param(rng.uniform(-bound, bound, self.out_channels).astype(np.float32)) if bias else None
-
-    def stencil(self) -> Stencil:
-        """Return the stencil from `grid` to `grid_out`."""
-        raise NotImplementedError
-
-    def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
-        (x,) = xs
-        check_array("the input", x, "N, P, C", self.dtype)
-        self.out_shape(x.shape)
-        y, sites_backward = mix_sites(contiguous(x), self.weight, self.bias, self.stencil(), self.groups)
-        return y, lambda dy, inputs=True: sites_backward(contiguous(dy), inputs)
-
-    def out_shape(self, *shapes: Shape) -> Shape:
-        (shape,) = shapes
-        n, c = check_faces(self.grid, shape)
-        check_channels("the input", c, self.in_channels)
-        return (n, self.grid_out.sites, self.out_channels)
 
 
 class SpherePHDConv(_OnFaces):
@@ -149,7 +111,7 @@ class SpherePHDConv(_OnFaces):
         check_orientation(kernel, orientation)
         self.orientation = orientation
         self.stride, self.grid_out = stride, coarser_by(self.grid, stride)
-        self._init_weights(self.in_channels // self.groups, bias, generator(rng))
+        self.init_weights(FACE_KERNELS[kernel], self.in_channels // self.groups, bias, generator(rng))
 
     def stencil(self) -> Stencil:
         return spherephd(self.grid, self.kernel, self.stride, self.orientation)
@@ -220,7 +182,7 @@ class SpherePHDConvTranspose(_OnFaces):
     ):
         super().__init__(in_channels, out_channels, grid, kernel, 1)
         self.grid_out = self.grid.refine()
-        self._init_weights(self.out_channels, bias, generator(rng))
+        self.init_weights(FACE_KERNELS[kernel], self.out_channels, bias, generator(rng))
 
     def stencil(self) -> Stencil:
         return spherephd(self.grid_out, self.kernel, 2).transposed
