@@ -261,3 +261,15 @@ def test_orders_of_convergence(scripts):
     for name in ("laplacian", "east", "north"):
         assert abs(order(found[name, "published"]["largest"])) < 0.2
     assert abs(order(found["laplacian", "published"]["rms"])) < 0.2
+
+
+def test_what_the_docs_say_of_mnist_is_what_the_committed_csv_says(scripts):
+    page = PAGE.read_text()
+    (row,) = read(scripts, ROOT / "benchmarks" / "mesh_mnist.csv")
+    curve = read(scripts, ROOT / "benchmarks" / "mesh_mnist_curve.csv")
+    assert f"**{row['test last %']} %** of the 10,000 test digits" in page
+    assert f"and {row['test best %']} % with the weights" in page
+    assert f"{int(row['parameters']):,} parameters" in page
+    assert f"took {float(row['seconds']) / 60:.0f} minutes" in page
+    assert len(curve) == int(row["epochs"])
+    assert max(float(epoch["val_accuracy"]) for epoch in curve) == pytest.approx(float(row["validation %"]) / 100)
