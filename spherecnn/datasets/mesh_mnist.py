@@ -91,7 +91,7 @@ class DigitProjection:
         self._image, self._sites = image[used], csr_array(sites[:, used])
 
     def __call__(self, images: np.ndarray, progress: bool = False) -> np.ndarray:
-        """Return (n, *grid.shape, 1) float32 for pictures (n, height, width) of values 0 to 255."""
+        """Return (n, P, 1) float32 for pictures (n, height, width) of values 0 to 255."""
         images = np.asarray(images)
         if images.ndim != 3 or images.shape[1:] != self.shape:
             raise InputError(
@@ -233,7 +233,7 @@ class MeshMnist:
         return len(self.images)
 
     def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return (n, *grid.shape, 1) float32 and classes (n,)."""
+        """Return (n, P, 1) float32 and classes (n,)."""
         x = self.project(self.images[indices]) if self._values is None else self._values[indices]
         return x, self.labels[indices]
 
