@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+import spherecnn as sc
 from spherecnn.kernels.memory import empty
 
 Work = Callable[[], object]
@@ -97,5 +98,29 @@ def against(
             with torch.no_grad():
                 return peer(tx)
         return torch.autograd.grad(peer(tx), (tx, *parameters), tdy)
+
+    return ours, theirs
+
+
+def training_step(
+    torch: Any, net: Any, x: np.ndarray, labels: np.ndarray, peer: Any = None, tx: Any = None
+) -> tuple[Work, Work | None]:
+    """A training step of a network with Adam and cross-entropy, and that of the peer on images `tx`."""
+    optimizer, loss = sc.training.Adam(net.named_params(), lr=1e-3), sc.training.CrossEntropyLoss()
+
+    def ours() -> None:
+        optimizer.zero_grad()
+        scores, backward = net.forward(x, train=True)
+        backward(loss(scores, labels)[1], inputs=False)
+        optimizer.step()
+
+    if torch is None:
+        return ours, None
+    tlabels, adam = torch.from_numpy(labels), torch.optim.Adam(peer.parameters(), lr=1e-3)
+
+    def theirs() -> None:
+        adam.zero_grad()
+        torch.nn.functional.cross_entropy(peer(tx), tlabels).backward()
+        adam.step()
 
     return ours, theirs

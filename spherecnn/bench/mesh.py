@@ -8,9 +8,8 @@ import numpy as np
 from scipy import sparse
 
 import spherecnn as sc
-from spherecnn.bench.case import Case, Work, against, images, sparse_product
+from spherecnn.bench.case import Case, Work, against, images, sparse_product, training_step
 from spherecnn.grids import operators
-from spherecnn.kernels.loss import cross_entropy
 
 SAMPLES, CHANNELS = 16, 32
 LEVELS = (5, 6, 7)
@@ -117,27 +116,10 @@ def mnist(torch: Any, n: int, grid: sc.grids.Icosphere) -> tuple[Work, Work | No
     """A training step with Adam of the published network."""
     net = sc.models.mesh_classifier(1, CLASSES, grid, WIDTH, rng=0)
     x, labels = images(n, grid.sites, 1), np.arange(n) % CLASSES
-    optimizer = sc.training.Adam(net.named_params(), lr=1e-3)
-
-    def ours() -> None:
-        optimizer.zero_grad()
-        scores, backward = net.forward(x, train=True)
-        _, count, dy = cross_entropy(scores, labels, None, None, -100, 0.0)
-        backward(dy / count, inputs=False)
-        optimizer.step()
-
     if torch is None:
-        return ours, None
-    peer = published_network(torch, grid)
-    tx, tlabels = torch.from_numpy(x).permute(0, 2, 1).contiguous(), torch.from_numpy(labels)
-    adam = torch.optim.Adam(peer.parameters(), lr=1e-3)
-
-    def theirs() -> None:
-        adam.zero_grad()
-        torch.nn.functional.cross_entropy(peer(tx), tlabels).backward()
-        adam.step()
-
-    return ours, theirs
+        return training_step(None, net, x, labels)
+    tx = torch.from_numpy(x).permute(0, 2, 1).contiguous()
+    return training_step(torch, net, x, labels, published_network(torch, grid), tx)
 
 
 def published_network(torch: Any, grid: sc.grids.Icosphere) -> Any:

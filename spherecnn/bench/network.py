@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 import spherecnn as sc
-from spherecnn.bench.case import Case, Work, case, images
-from spherecnn.kernels.loss import cross_entropy
+from spherecnn.bench.case import Case, Work, case, images, training_step
 
 
 def cases(smallest: bool) -> list[Case]:
@@ -26,27 +25,10 @@ def classifier(torch: Any, n: int, h: int, w: int, width: int) -> tuple[Work, Wo
     """A training step of the circular classifier with Adam, RGB input, 10 classes."""
     x, labels = images(n, h, w, 3), np.arange(n) % 10
     net = sc.models.classifier("circular", 3, 10, sc.grids.Equirect(h, w), width=width, rng=0)
-    optimizer = sc.training.Adam(net.named_params(), lr=1e-3)
-
-    def ours() -> None:
-        optimizer.zero_grad()
-        scores, backward = net.forward(x, train=True)
-        _, count, dy = cross_entropy(scores, labels, None, None, -100, 0.0)
-        backward(dy / count, inputs=False)
-        optimizer.step()
-
     if torch is None:
-        return ours, None
+        return training_step(None, net, x, labels)
     peer = torch_classifier(torch, width).to(memory_format=torch.channels_last)
-    tx, tlabels = torch.from_numpy(x).permute(0, 3, 1, 2), torch.from_numpy(labels)
-    adam = torch.optim.Adam(peer.parameters(), lr=1e-3)
-
-    def theirs() -> None:
-        adam.zero_grad()
-        torch.nn.functional.cross_entropy(peer(tx), tlabels).backward()
-        adam.step()
-
-    return ours, theirs
+    return training_step(torch, net, x, labels, peer, torch.from_numpy(x).permute(0, 3, 1, 2))
 
 
 def unet(torch: Any, n: int, h: int, w: int, method: str) -> tuple[Work, Work | None]:
@@ -54,27 +36,10 @@ def unet(torch: Any, n: int, h: int, w: int, method: str) -> tuple[Work, Work | 
     depth = 3 if h > 8 else 1
     x, labels = images(n, h, w, 3), np.random.default_rng(0).integers(0, 3, (n, h, w))
     net = sc.models.unet(method, 3, 3, sc.grids.Equirect(h, w), width=32, depth=depth, rng=0)
-    optimizer = sc.training.Adam(net.named_params(), lr=1e-3)
-    loss = sc.training.CrossEntropyLoss()
-
-    def ours() -> None:
-        optimizer.zero_grad()
-        scores, backward = net.forward(x, train=True)
-        backward(loss(scores, labels)[1], inputs=False)
-        optimizer.step()
-
     if torch is None:
-        return ours, None
+        return training_step(None, net, x, labels)
     peer = torch_unet(torch, depth, circular=method == "circular").to(memory_format=torch.channels_last)
-    tx, tlabels = torch.from_numpy(x).permute(0, 3, 1, 2), torch.from_numpy(labels)
-    adam = torch.optim.Adam(peer.parameters(), lr=1e-3)
-
-    def theirs() -> None:
-        adam.zero_grad()
-        torch.nn.functional.cross_entropy(peer(tx), tlabels).backward()
-        adam.step()
-
-    return ours, theirs
+    return training_step(torch, net, x, labels, peer, torch.from_numpy(x).permute(0, 3, 1, 2))
 
 
 def torch_conv(torch: Any, circular: bool) -> Any:

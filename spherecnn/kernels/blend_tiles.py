@@ -182,8 +182,8 @@ def together_tile(lanes: int | None, vectors: int) -> Any:
         row[to + p * depth + t * channels + k] = sum over entries (q, a_0, a_1, ...) of matrix row r0 + p of
             a_t * x[x0 + q * matrix.channels + c0 + k]
 
-    so that a site is read once for all taps, and fetched before. n is at least 1. Lanes, `spare` and `limit` are as for
-    `blend_tile`.
+    so that a site is read once for all taps, and fetched before. n is at least 1, and the first row of the matrix has
+    entries. Lanes, `spare` and `limit` are as for `blend_tile`.
     """
 
     @intrinsic
@@ -196,8 +196,7 @@ def together_tile(lanes: int | None, vectors: int) -> Any:
             x, indptr, row = e.data(0), e.at(indptr, args[3]), e.at(e.data(7), args[8])
             depth, spare, limit = args[9], e.data(10), args[11]
             at = [v * e.lanes for v in range(vectors)]
-
-            lines = e.b.select(e.b.icmp_signed("==", args[6], ir.Constant(I64, 0)), whole, ir.Constant(I64, 0))
+            fetched = e.b.select(e.b.icmp_signed("==", args[6], ir.Constant(I64, 0)), whole, ir.Constant(I64, 0))
             last = e.b.sub(e.b.sub(e.b.add(start, sites), args[3]), ir.Constant(I64, 1))
 
             def site(p: Any, _: list[Any]) -> list[Any]:
@@ -206,7 +205,7 @@ def together_tile(lanes: int | None, vectors: int) -> Any:
                 later = e.b.add(p, ir.Constant(I64, AHEAD))
                 later = e.b.select(e.b.icmp_signed("<", later, last), later, last)
                 newest = e.b.sub(e.index(e.at(indptr, later, 1)), ir.Constant(I64, 1))
-                e.fetch(e.at(x, args[1], e.b.mul(e.index(e.at(indices, newest)), whole)), lines)
+                e.fetch(e.at(x, args[1], e.b.mul(e.index(e.at(indices, newest)), whole)), fetched)
 
                 def add(j: Any, sums: list[Any]) -> list[Any]:
                     k = e.b.add(first, j)

@@ -315,7 +315,7 @@ def mix_tasks(x, packed, bias, y, groups, taps, padded, tables):
                     full = (m + SITES - 1) // SITES * SITES
                     expand(source, shares, p0, full, lead, span, stride, row, spare, limit)
                     joined = Source(row, 0, places, 0, tables.only_tap, 0, 1, span * reads, zero)
-                    if tables.together:
+                    if tables.together:  # sites in an order that is not that of the memory
                         touch(ys, y0, target, p0, m, makes)
                     mix(joined, weights, depth, lead * reads, sink, p0, m, makes, nothing)
                 else:

@@ -27,7 +27,6 @@ def table(sources: np.ndarray, shape_in: tuple[int, ...], shape_out: tuple[int, 
     Site 0 reads itself twice; no tap reads site 2.
 
     >>> stencil = table(np.array([[0, 0], [1, 0], [1, 1]]), (3,))
-    >>> stencil = table(np.array([[0, 0], [1, 0], [1, 1]]), (3,))
     >>> [(out.tolist(), tap, source.tolist()) for out, tap, source in stencil.transposed.slots()]
     [([0], 0, [0]), ([0], 1, [0]), ([0], 1, [1]), ([1], 0, [1]), ([1], 0, [2]), ([1], 1, [2]), ([2], 0, [-1])]
     """
