@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tokenize
+import zipfile
+import zlib
 from pathlib import Path
 
 from spherecnn.errors import InputError
+
+# What numpy and zipfile raise on damaged files of arrays.
+DAMAGED = (
+    *(ValueError, KeyError, EOFError, OSError, RuntimeError, MemoryError, SyntaxError),
+    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:

@@ -236,6 +236,31 @@ def test_an_array_of_objects_and_bytes_beyond_its_shape_are_refused(tmp_path):
         read_pickled_arrays(path)
 
 
+def test_what_a_pickle_shares_is_made_once(tmp_path):
+    """Lists that hold one list twice, forty times over: 2^40 of them if each was made anew."""
+    nested = [np.arange(3)]
+    for _ in range(40):
+        nested = [nested, nested]
+    (tmp_path / "nested.pkl").write_bytes(pickle.dumps({"x": nested}))
+    found = read_pickled_arrays(tmp_path / "nested.pkl")["x"]
+    assert found[0] is found[1]
+
+
+def test_a_pickle_does_not_say_how_much_room_is_made(tmp_path):
+    """An object numbered 2^31 - 1, for which unpicklers in C make room for as many."""
+    (tmp_path / "sparse.pkl").write_bytes(b"\x80\x02}r\xff\xff\xff\x7f.")
+    assert read_pickled_arrays(tmp_path / "sparse.pkl") == {}
+
+
+def test_one_array_named_as_an_archive_is_told(tmp_path):
+    from spherecnn.datasets.shape_folder import read_projection
+
+    with open(tmp_path / "a.npz", "wb") as file:
+        np.save(file, np.zeros((3, 4)))
+    with pytest.raises(InputError, match="it is one array"):
+        read_projection(tmp_path / "a.npz", ["values"])
+
+
 def test_no_attribute_of_the_reader_can_be_set(tmp_path):
     """BUILD on what a name stands for, in place of an object."""
     path = tmp_path / "a.pkl"

@@ -276,7 +276,7 @@ def test_parts_make_up_the_areas(name):
     fine = grid.refine().refine() if name == "icosphere" else grid
     total = sum(area for _, area in fine.divide(6))
     assert abs(total.sum() - 4 * np.pi) < 1e-2
-    assert np.allclose(total, fine.area, rtol=0.002 if name == "icosphere" else 0.15)
+    assert np.allclose(total, fine.area, rtol=1e-4 if name == "icosphere" else 0.02)
     for xyz, area in itertools.islice(grid.divide(1), 10):
         assert np.allclose(np.linalg.norm(xyz, axis=1), 1)
         assert np.all(grid.xyz[area > 0][:, None] @ xyz[area > 0][:, :, None] > 0)

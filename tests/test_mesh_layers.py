@@ -111,14 +111,15 @@ def test_the_method_goes_up_several_levels():
 # --- transposed convolution ------------------------------------------------------------------------------------
 
 
-def test_published_transposed_convolution():
-    conv = MeshConvTranspose(3, 5, Icosphere(0)).astype(np.float64)
-    conv.weight.value = REFERENCE["convT_l1_s2/coeffs"].transpose(2, 1, 0).astype(np.float64)
-    conv.bias.value = REFERENCE["convT_l1_s2/bias"].astype(np.float64)
-    x, dy = (REFERENCE[f"convT_l1_s2/{part}"].transpose(0, 2, 1).astype(np.float64) for part in ("x", "gy"))
+@pytest.mark.parametrize("level", [1, 2])
+def test_published_transposed_convolution(level):
+    conv = MeshConvTranspose(3, 5, Icosphere(level - 1)).astype(np.float64)
+    conv.weight.value = REFERENCE[f"convT_l{level}_s2/coeffs"].transpose(2, 1, 0).astype(np.float64)
+    conv.bias.value = REFERENCE[f"convT_l{level}_s2/bias"].astype(np.float64)
+    x, dy = (REFERENCE[f"convT_l{level}_s2/{part}"].transpose(0, 2, 1).astype(np.float64) for part in ("x", "gy"))
     y, backward = conv.forward(x, train=True)
     found = y, backward(dy), conv.weight.grad.transpose(2, 1, 0), conv.bias.grad
-    theirs = (REFERENCE[f"convT_l1_s2/{part}"] for part in ("y", "gx", "gcoeffs", "gbias"))
+    theirs = (REFERENCE[f"convT_l{level}_s2/{part}"] for part in ("y", "gx", "gcoeffs", "gbias"))
     for ours, published in zip(found, theirs, strict=True):
         published = published.transpose(0, 2, 1) if ours.ndim == 3 and len(ours) == 2 else published
         np.testing.assert_allclose(ours, published, atol=1e-10)

@@ -75,7 +75,7 @@ def test_the_gradient_of_degree_one_by_hand():
     # the mean over all axes: of three that are at right angles
     expected = np.sqrt((weight * (off[:, keep] ** 2).sum(axis=(0, 2))).sum() / (2 * weight.sum()))
     nothing = sparse.csr_array((grid.sites, grid.sites))
-    assert harmonic_errors(grid, nothing, east, north, 1)[1] == pytest.approx(expected, rel=0.1)
+    assert harmonic_errors(grid, nothing, east, north, 1)[1] == pytest.approx(expected, rel=1e-3)
 
 
 def test_errors_fall_with_the_level():

@@ -6,27 +6,12 @@ import csv
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from test_cli import call, refusal
 
 import spherecnn as sc
-from spherecnn.cli import main
 from spherecnn.datasets.shape_projection import DAMAGED
 
 SMALL = "--level 2 --model mesh_classifier --width 2 --batch-size 4 --threads 2"
-
-
-def call(*args, code=0):
-    result = CliRunner().invoke(main, " ".join(map(str, args)).split())
-    assert result.exit_code == code, result.output + repr(result.exception)
-    return result
-
-
-def refusal(*args):
-    result = call(*args, code=2)
-    assert result.stderr.startswith("spherecnn: ")
-    assert result.stderr.count("\n") == 1, result.stderr
-    assert "Traceback" not in result.output
-    return result.stderr
 
 
 def make(kind, n):
@@ -61,7 +46,6 @@ def run(folder, tmp_path_factory):
     """A run on meshes, which are projected first."""
     out = tmp_path_factory.mktemp("runs") / "tiny"
     said = call("mesh train", folder, SMALL, "--epochs 20 --lr 0.02 --test-numbers 3-4 --validation 0.34 --out", out)
-    assert "13 shapes projected" not in said.stdout
     assert "15 shapes projected on Icosphere(2), 0 there already, 2 damaged" in said.stdout
     assert "6 shapes to train on and 3 to validate on, 3 classes, Icosphere(2)" in said.stdout
     assert f"spherecnn mesh evaluate {out}" in said.stdout
@@ -198,6 +182,25 @@ def test_evaluate_on_other_parts_and_folders(run, folder, tmp_path):
     said = call("mesh evaluate", run, folder, "--out", tmp_path / "e").stdout
     assert "0 shapes projected on Icosphere(2), 15 there already" in said
     assert "6 shapes, as they are" in said
+
+
+def test_folders_of_one_name_are_projected_apart(tmp_path):
+    """Two folders that are both called `shapes`, of other shapes by the same names."""
+    import trimesh
+
+    for place, extents in (("one", [1, 1, 1]), ("two", [1, 3, 1])):
+        (tmp_path / place / "shapes").mkdir(parents=True)
+        for n in range(4):
+            for label in "ab":
+                mesh = trimesh.creation.box(extents=np.add(extents, 0.1 * n))
+                mesh.export(tmp_path / place / "shapes" / f"{label}{n}.off")
+    used = []
+    for place in ("one", "two", "one"):
+        options = f"{SMALL} --epochs 1 --out"
+        said = call("mesh train", tmp_path / place / "shapes", options, tmp_path / f"run{len(used)}").stdout
+        assert ("8 there already" in said) == (len(used) == 2)
+        used.append(sc.training.load_config(tmp_path / f"run{len(used)}" / "config.toml")["data"])
+    assert used[0] == used[2] != used[1]
 
 
 # --- refusals ----------------------------------------------------------------------------------------------

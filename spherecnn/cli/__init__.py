@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from spherecnn.cli.group import Commands, one_line, sentence
+from spherecnn.cli.group import Commands
 
-__all__ = ["COMMANDS", "main", "one_line", "sentence"]
+__all__ = ["COMMANDS", "main"]
 
 COMMANDS = ("demo", "train", "evaluate", "predict", "transfer", "convert", "mesh", "summary", "info", "warmup", "bench")
 

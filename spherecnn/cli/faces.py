@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-import tokenize
 import warnings
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,17 +11,12 @@ import numpy as np
 
 from spherecnn.cli.pictures import KINDS
 from spherecnn.errors import InputError
-from spherecnn.files import write_atomic
+from spherecnn.files import DAMAGED, write_atomic
 from spherecnn.grids import Polyhedron
 from spherecnn.grids.polyhedron import MOST_LEVELS
 
 SUFFIXES = (".npz", ".npy")
 _HINT = "make it again with `spherecnn convert --to spherephd`"
-# What numpy and zipfile raise on damaged files.
-_DAMAGE = (
-    *(ValueError, KeyError, EOFError, OSError, RuntimeError, MemoryError, SyntaxError),
-    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
-)
 
 
 def check_suffix(path: Path) -> None:
@@ -80,7 +72,7 @@ def load_arrays(
             if isinstance(loaded, np.ndarray):
                 return {"values": loaded}
             return {name: loaded[name] for name in (*names, *(name for name in optional if name in loaded))}
-    except _DAMAGE as error:
+    except DAMAGED as error:
         why = str(error).split("\n")[0].split(". ")[0].rstrip(".") or "it ends early"
         if "pickle" in why:
             why = "it is no such file, or holds Python objects"

@@ -144,9 +144,7 @@ Examples:
     show_default=True,
     help="Share of the training data to validate on; 0 trains on all.",
 )
-@click.option(
-    "--test-numbers", help="Shapes that evaluate tests on, such as 7-9; the last 30 % of each class by default."
-)
+@click.option("--test-numbers", help="Which to test on, such as 7-9; the last 30 % of each class by default (shapes).")
 @o.seed_option
 @click.option("--out", type=o.FOLDER, help="Run folder; a new one under runs/ by default.")
 @o.threads_option

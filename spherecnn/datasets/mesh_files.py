@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from spherecnn.errors import InputError, check_choice
+from spherecnn.files import DAMAGED
 from spherecnn.grids import Grid
 
 # 2D-3D-S: moments of red, green, blue in [0, 1] and depth in metres, and the share of each class.
@@ -124,7 +123,8 @@ class VertexFiles:
 def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """The arrays ``data`` and ``labels`` of an NPZ file."""
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as found:
+        with open(path, "rb") as file:
+            found = np.load(file, allow_pickle=False)
             if isinstance(found, np.ndarray):
                 raise InputError(
                     f"{path} is one array; expected an NPZ file of data and labels: make it with numpy.savez."
@@ -138,7 +138,7 @@ def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
             data, labels = found["data"], found["labels"]
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile, MemoryError, KeyError) as error:
+    except DAMAGED as error:
         reason = (getattr(error, "strerror", None) or str(error).split("\n")[0]).rstrip(".") or type(error).__name__
         raise InputError(
             f"{path} cannot be read ({reason}); expected a whole NPZ file of data and labels: fetch it again."

@@ -50,9 +50,8 @@ def read_pickled_arrays(path: str | os.PathLike[str]) -> dict[str, Any]:
     {'labels': array([5, 0])}
     """
     path = Path(path)
-    content = read_bytes(path, "a pickle of arrays")
     try:
-        found = _plain(_Reader(BytesIO(content), path).load())
+        found = _plain(_Reader(BytesIO(read_bytes(path, "a pickle of arrays")), path).load(), {})
     except InputError:
         raise
     except MemoryError as error:
@@ -137,7 +136,7 @@ class _Sparse(_Record):
     kind: Any = None
 
     def value(self) -> Any:
-        state = _plain(self.state)
+        state = _plain(self.state, {})
         shape = tuple(int(n) for n in state["_shape"])
         if self.kind is coo_array:
             rows, columns = state["coords"] if "coords" in state else (state["row"], state["col"])
@@ -180,7 +179,8 @@ _KNOWN: dict[tuple[str, str], type] = {
 }
 
 
-class _Reader(pickle.Unpickler):
+# The unpickler in Python, since that in C makes room for as many numbered objects as a file says there are.
+class _Reader(pickle._Unpickler):
     def __init__(self, file: BytesIO, path: Path):
         super().__init__(file)
         self.path = path
@@ -204,14 +204,20 @@ def _array(raw: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
     return found.astype(kind.newbyteorder("="))
 
 
-def _plain(found: Any) -> Any:
-    """Arrays for records, in dictionaries, lists and tuples."""
+def _plain(found: Any, made: dict[int, tuple[Any, Any]]) -> Any:
+    """Arrays for records, in dictionaries, lists and tuples; what is shared, in `made` by its id, is made once."""
+    if id(found) not in made:
+        made[id(found)] = found, _made(found, made)
+    return made[id(found)][1]
+
+
+def _made(found: Any, made: dict[int, tuple[Any, Any]]) -> Any:
     if isinstance(found, (_Ndarray, _Sparse)):
         return found.value()
     if isinstance(found, dict):
-        return {key: _plain(value) for key, value in found.items()}
+        return {_plain(key, made): _plain(value, made) for key, value in found.items()}
     if isinstance(found, (list, tuple)):
-        return type(found)(_plain(value) for value in found)
+        return type(found)(_plain(value, made) for value in found)
     if isinstance(found, (str, bytes, int, float, np.ndarray, np.generic)) or found is None:
         return found
     raise ValueError(f"it holds a {type(found).__name__}")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from spherecnn.datasets.shapes import SUFFIXES
 from spherecnn.errors import InputError
+from spherecnn.grids.mesh_files import SUFFIXES
 
 # The last of each class are for testing where nothing else is said.
 TEST_SHARE = 0.3

@@ -5,9 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,17 +16,12 @@ from spherecnn.datasets.shape_files import find_shapes, holds_shapes, in_test
 from spherecnn.datasets.shapes import CHANNELS
 from spherecnn.datasets.split import stratified_split
 from spherecnn.errors import InputError, check_choice
-from spherecnn.files import write_atomic
+from spherecnn.files import DAMAGED, write_atomic
 from spherecnn.grids import Grid
 
 # What projections are; another number, and they are made again.
 RECIPE = 1
 SPLITS = ("all", "train", "validation", "test")
-# What numpy and zipfile raise on damaged files.
-_DAMAGE = (
-    *(ValueError, KeyError, EOFError, OSError, RuntimeError, MemoryError, SyntaxError),
-    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
-)
 
 
 def write_projection(path: Path, values: np.ndarray, grid: Grid, up: str) -> None:
@@ -57,9 +49,12 @@ def read_projection(path: Path, names: Sequence[str]) -> list[np.ndarray]:
         If the file is missing, truncated, damaged, or no such file.
     """
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with open(path, "rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            if isinstance(arrays, np.ndarray):
+                raise ValueError("it is one array")
             return [arrays[name] for name in names]
-    except _DAMAGE as error:
+    except DAMAGED as error:
         why = getattr(error, "strerror", None) or str(error).split("\n")[0][:80].rstrip(".") or "it ends early"
         raise InputError(
             f"{path} cannot be read as a projected shape ({why}); expected a file of `spherecnn mesh project`: "
@@ -207,7 +202,8 @@ def shapes(
         return ProjectedShapes([files[i].path for i in pick], labels[pick], classes, grid, mean, std)
 
     if mean is None or std is None:
-        mean, std = (m.tolist() for m in part(kept).moments())
+        own = [m.tolist() for m in part(kept).moments()]
+        mean, std = own[0] if mean is None else mean, own[1] if std is None else std
     return part(picks[split])
 
 

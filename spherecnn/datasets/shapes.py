@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from spherecnn.datasets.raycast import first_hits
 from spherecnn.errors import InputError
 from spherecnn.grids import Grid
+from spherecnn.grids.mesh_files import SUFFIXES, read_triangles
 
-# What a file of a shape may be.
-SUFFIXES = (".off", ".obj", ".ply", ".stl", ".glb")
 CHANNELS = ("distance", "normal_dot_ray", "normal_cross_ray", "hull_distance", "hull_dot_ray", "hull_cross_ray")
 # The farthest vertex lies within the sphere, so that every ray starts outside.
 RADIUS = 0.99
@@ -44,7 +41,9 @@ def read_shape(path: str | os.PathLike[str]) -> np.ndarray:
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path} is no mesh file by its name; expected one of {', '.join(SUFFIXES)}: convert it.")
-    vertices, faces = _load(path)
+    if not path.exists():
+        raise InputError(f"{path} is not there; expected a mesh file: check the path.")
+    vertices, faces = read_triangles(path)
     if len(faces) and not 0 <= faces.min() <= faces.max() < len(vertices):
         raise InputError(
             f"{path} has a triangle of vertex {faces.max() if faces.min() >= 0 else faces.min()} and "
@@ -59,25 +58,6 @@ def read_shape(path: str | os.PathLike[str]) -> np.ndarray:
             f"{path} has no triangle with an area ({len(faces)} faces in all); expected a surface: repair or remove it."
         )
     return whole
-
-
-def _load(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices (P, 3) and faces (F, 3) of a file, as they stand in it."""
-    import trimesh
-
-    try:
-        with warnings.catch_warnings(), open(path, "rb") as file:
-            warnings.simplefilter("ignore")  # numpy's, of damaged numbers
-            mesh: Any = trimesh.load(file, file_type=path.suffix[1:].lower(), force="mesh", process=False)
-            return np.asarray(mesh.vertices, np.float64).reshape(-1, 3), np.asarray(mesh.faces, np.int64).reshape(-1, 3)
-    except FileNotFoundError:
-        raise InputError(f"{path} is not there; expected a mesh file: check the path.") from None
-    except Exception as error:  # a parser fails on damaged bytes in any way
-        why = str(error).split("\n")[0].rstrip(".")[:80] or type(error).__name__
-        raise InputError(
-            f"{path} cannot be read as a mesh ({why}); expected a whole {path.suffix[1:].upper()} file: "
-            "repair or remove it."
-        ) from error
 
 
 def _areas(triangles: np.ndarray) -> np.ndarray:

@@ -95,6 +95,17 @@ def read_only(x: np.ndarray) -> np.ndarray:
     return x
 
 
+def unit(xyz: np.ndarray) -> np.ndarray:
+    """Vectors (..., 3) divided by their lengths.
+
+    Examples
+    --------
+    >>> unit(np.array([3.0, 0.0, 4.0]))
+    array([0.6, 0. , 0.8])
+    """
+    return xyz / np.linalg.norm(xyz, axis=-1, keepdims=True)
+
+
 def directions(lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
     r"""Unit vectors of latitudes and longitudes.
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from spherecnn.grids.base import unit
+
 MOST_LEVELS = 8  # to which an icosahedron is subdivided here
 # A direction this close to an edge, times the length of the edge, is on it: rounding must not choose the face.
 _ON_EDGE = 1e-15
@@ -46,7 +48,7 @@ def descend(xyz: np.ndarray, centres0: np.ndarray, steps: Iterable[tuple[np.ndar
     >>> descend(np.array([[1.0, 1, 1], [5, 1, 1], [1, 5, 1], [1, 1, 5]]), np.ones((1, 3)), [(planes, children)])
     array([3, 0, 1, 2])
     """
-    xyz = xyz / np.linalg.norm(xyz, axis=-1, keepdims=True)
+    xyz = unit(xyz)
     towards = xyz @ centres0.T
     face = np.argmax(towards >= towards.max(axis=-1, keepdims=True) - _ON_EDGE, axis=-1)
     for planes, children in steps:

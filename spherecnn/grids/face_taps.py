@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spherecnn.grids.base import barycentric, read_only
+from spherecnn.grids.base import barycentric, read_only, unit
 from spherecnn.grids.descend import descend
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def holding_face(grid: Polyhedron, xyz: np.ndarray) -> np.ndarray:
 
 def linear_taps(grid: Polyhedron, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Faces (P, 6) and weights (P, 6) of `Polyhedron.taps`."""
-    xyz = xyz / np.linalg.norm(xyz, axis=-1, keepdims=True)
+    xyz = unit(xyz)
     face = holding_face(grid, xyz)
     corner, beside = _fan(grid, face, xyz)
     at_corner, own, other = barycentric(xyz, grid.vertices[corner], grid.xyz[face], grid.xyz[beside]).T

@@ -7,9 +7,8 @@ from functools import lru_cache
 import numpy as np
 
 from spherecnn.errors import InputError, check_at_least
-from spherecnn.grids.base import read_only
+from spherecnn.grids.base import read_only, unit
 from spherecnn.grids.descend import MOST_LEVELS, descend
-from spherecnn.grids.locate import unit
 from spherecnn.grids.mesh import MeshGrid
 from spherecnn.grids.mesh_tables import MeshTables
 from spherecnn.grids.subdivide import edges, quarters

@@ -7,6 +7,8 @@ from functools import cached_property
 import numpy as np
 from scipy.spatial import cKDTree
 
+from spherecnn.grids.base import unit
+
 # A direction this close to the plane of an edge, in radians, is on it: rounding must not choose the face.
 _ON_EDGE = 1e-14
 # Faces with the nearest middles, which are tried first.
@@ -96,14 +98,3 @@ class FaceFinder:
             volume = np.einsum("pi,pi->p", xyz, np.cross(away[:, k], away[:, (k + 1) % 3]))
             np.minimum(least, volume / self.sine[face, k], out=least)
         return least
-
-
-def unit(xyz: np.ndarray) -> np.ndarray:
-    """Vectors (..., 3) divided by their lengths.
-
-    Examples
-    --------
-    >>> unit(np.array([3.0, 0.0, 4.0]))
-    array([0.6, 0. , 0.8])
-    """
-    return xyz / np.linalg.norm(xyz, axis=-1, keepdims=True)

@@ -10,9 +10,8 @@ from functools import cached_property
 import numpy as np
 
 from spherecnn.errors import InputError, check_at_least
-from spherecnn.grids.base import Grid, barycentric
+from spherecnn.grids.base import Grid, barycentric, unit
 from spherecnn.grids.divide import Parts
-from spherecnn.grids.locate import unit
 from spherecnn.grids.mesh_checks import check_mesh
 from spherecnn.grids.mesh_tables import MeshTables
 from spherecnn.grids.subdivide import edges, quarters, whole

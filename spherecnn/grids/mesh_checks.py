@@ -13,7 +13,7 @@ from spherecnn.grids.base import solid_angles
 from spherecnn.grids.subdivide import edges
 
 # Twice the area of a face over the square of its longest side, below which it counts as a line or a point.
-_FLAT = 1e-12
+FLAT = 1e-12
 # The sine of the angle between a face and the line of sight from the origin, below which it is seen edge-on.
 _EDGE_ON = 1e-9
 
@@ -44,8 +44,9 @@ def check_mesh(vertices: object, faces: object) -> tuple[np.ndarray, np.ndarray]
     vertices, faces = _points(vertices), _triangles(faces)
     _indices(vertices, faces)
     _shapes(vertices, faces)
-    _edges(faces, len(vertices))
-    _rings(faces, len(vertices))
+    ends, of_face = edges(faces, len(vertices))
+    _edges(faces, ends, of_face)
+    _rings(faces, of_face, len(vertices))
     _star(vertices, faces)
     return vertices, faces
 
@@ -110,7 +111,7 @@ def _shapes(vertices: np.ndarray, faces: np.ndarray) -> None:
         )
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     longest = np.max([np.einsum("fi,fi->f", s, s) for s in (b - a, c - b, a - c)], axis=0)
-    flat = np.linalg.norm(np.cross(b - a, c - a), axis=1) <= _FLAT * longest
+    flat = np.linalg.norm(np.cross(b - a, c - a), axis=1) <= FLAT * longest
     if flat.any():
         f = int(np.argmax(flat))
         raise InputError(
@@ -119,8 +120,7 @@ def _shapes(vertices: np.ndarray, faces: np.ndarray) -> None:
         )
 
 
-def _edges(faces: np.ndarray, count: int) -> None:
-    ends, of_face = edges(faces, count)
+def _edges(faces: np.ndarray, ends: np.ndarray, of_face: np.ndarray) -> None:
     number = np.bincount(of_face.ravel())
     for bad, words, expected, hint in (
         (number == 1, "one face", "a closed mesh", "fill the hole"),
@@ -142,11 +142,10 @@ def _edges(faces: np.ndarray, count: int) -> None:
         )
 
 
-def _rings(faces: np.ndarray, count: int) -> None:
+def _rings(faces: np.ndarray, of_face: np.ndarray, count: int) -> None:
     """Corners of faces, joined where two faces share an edge at their vertex: one piece to a vertex."""
     corner = np.arange(faces.size).reshape(-1, 3)
     following = np.roll(corner, -1, axis=1)
-    _, of_face = edges(faces, count)
     # the two half-edges of each edge, side by side: one starts where the other ends
     half = np.argsort(of_face.ravel(), kind="stable").reshape(-1, 2)
     one, other = half.T

@@ -18,8 +18,10 @@ from spherecnn.grids.mesh import MeshGrid
 
 # The largest difference of a vertex of trimesh's icosphere from ours; the closest vertices of level 8 are 3e-3 apart.
 _SAME = 1e-9
-_KINDS = ("glb", "obj", "off", "ply", "stl")
-_COLOURED = ("glb", "ply")
+# What a file of a mesh may be, and which hold colours of the vertices.
+SUFFIXES = (".ply", ".off", ".obj", ".stl", ".glb")
+COLOURED = (".ply", ".glb")
+_KINDS = sorted(suffix[1:] for suffix in SUFFIXES)
 
 
 class _Unreadable(InputError):
@@ -87,6 +89,32 @@ def read_triangles(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray
         raise _Unreadable(f"{path} is empty; expected a mesh: export it again.")
     vertices, faces = _parsed(path, content, kind)
     return _merged(vertices, faces) if kind == "stl" else (vertices, faces)
+
+
+def read_colours(path: str | os.PathLike[str], count: int) -> np.ndarray | None:
+    """Colours of the vertices in a PLY or GLB file, uint8 (P, 3), or (P, 4) where not all are opaque.
+
+    None if the file has none, or not `count` of them. `read_mesh` says what is wrong with a file that is damaged.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = tempfile.mkdtemp() + "/red.ply"
+    >>> write_mesh(path, Icosphere(0), np.tile(np.uint8([255, 0, 0]), (12, 1)))
+    >>> read_colours(path, 12)[0]
+    array([255,   0,   0], dtype=uint8)
+    """
+    import trimesh
+
+    if Path(path).suffix.lower() not in COLOURED:
+        return None
+    kind, content = _kind(path), Path(path).read_bytes()
+    mesh: Any = trimesh.load(io.BytesIO(content), file_type=kind, force="mesh", process=False)
+    visual = mesh.visual
+    if getattr(visual, "kind", None) != "vertex" or len(visual.vertex_colors) != count:
+        return None
+    colours = np.asarray(visual.vertex_colors, np.uint8)
+    return np.ascontiguousarray(colours if (colours[:, 3] < 255).any() else colours[:, :3])
 
 
 def write_mesh(path: str | os.PathLike[str], grid: MeshGrid, colours: np.ndarray | None = None) -> None:
@@ -220,7 +248,7 @@ def _merged(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _checked_colours(colours: object, kind: str, grid: MeshGrid) -> np.ndarray:
-    if kind not in _COLOURED:
+    if f".{kind}" not in COLOURED:
         raise InputError(
             f"{kind.upper()} files hold no colours of vertices here; expected PLY or GLB: rename the file."
         )

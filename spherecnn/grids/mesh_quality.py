@@ -9,6 +9,7 @@ from numpy.polynomial import legendre
 from scipy import sparse
 
 from spherecnn.errors import check_at_least
+from spherecnn.grids import subdivide
 from spherecnn.grids.base import compass, directions
 
 # Axes of the harmonics: the pole, two on the equator, and some that lie askew to every symmetry.
@@ -25,8 +26,7 @@ def edges(grid: Any) -> np.ndarray:
     >>> edges(Icosphere(0)).shape
     (30, 2)
     """
-    ends = np.stack([grid.faces, np.roll(grid.faces, -1, axis=1)], axis=-1).reshape(-1, 2)
-    return np.unique(np.sort(ends, axis=-1), axis=0)
+    return subdivide.edges(grid.faces, len(grid.vertices))[0]
 
 
 def edge_lengths(grid: Any) -> np.ndarray:

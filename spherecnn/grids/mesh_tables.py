@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spherecnn.grids.base import angles, read_only, solid_angles, wrap
+from spherecnn.grids.base import angles, read_only, solid_angles, unit, wrap
 from spherecnn.grids.divide import Parts, divide_triangles
-from spherecnn.grids.locate import FaceFinder, unit
+from spherecnn.grids.locate import FaceFinder
 
 if TYPE_CHECKING:
     from scipy.spatial import cKDTree

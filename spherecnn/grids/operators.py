@@ -211,10 +211,9 @@ def derivatives(grid: MeshGrid, kind: str = "published") -> tuple[Any, Any]:
     (array([1.]), array([1.]))
     """
     check_choice("derivatives", kind, DERIVATIVES)
-    grad, mean, count = gradient(grid), face_to_vertex(grid), len(grid.faces)
-    parts = [grad[k * count : (k + 1) * count] for k in range(3)]
+    parts, mean = _gradient_parts(grid), face_to_vertex(grid)
     if kind == "published":
-        to_north = (grad @ grid.lat).reshape(3, count).T
+        to_north = np.stack([part @ grid.lat for part in parts], axis=-1)
         to_east = np.cross(to_north, face_normals(grid))
         found = [mean @ _along(ways, parts) for ways in (to_east, to_north)]
     else:
@@ -253,9 +252,7 @@ def divergence(grid: MeshGrid) -> tuple[Any, Any]:
     >>> bool(np.allclose(from_east @ wind, 0))
     True
     """
-    count = len(grid.faces)
-    grad = gradient(grid)
-    return _of_vectors(grid, [grad[k * count : (k + 1) * count] for k in range(3)])
+    return _of_vectors(grid, _gradient_parts(grid))
 
 
 def vorticity(grid: MeshGrid) -> tuple[Any, Any]:
@@ -283,9 +280,14 @@ def vorticity(grid: MeshGrid) -> tuple[Any, Any]:
     >>> bool(np.allclose(from_east @ np.cos(grid.lat), 2 * np.sin(grid.lat), atol=0.01))
     True
     """
-    grad, normals, count = gradient(grid), face_normals(grid), len(grid.faces)
-    parts = [grad[k * count : (k + 1) * count] for k in range(3)]
+    parts, normals = _gradient_parts(grid), face_normals(grid)
     return _of_vectors(grid, [_along(np.cross(axis, normals), parts) for axis in np.eye(3)])
+
+
+def _gradient_parts(grid: MeshGrid) -> list[Any]:
+    """The x, y and z rows of `gradient`, a matrix (F, P) each."""
+    whole, count = gradient(grid), len(grid.faces)
+    return [whole[k * count : (k + 1) * count] for k in range(3)]
 
 
 def _along(ways: np.ndarray, parts: list[Any]) -> Any:

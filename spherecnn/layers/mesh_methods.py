@@ -39,7 +39,7 @@ class MeshMethod(Method):
 
     def __init__(self, name: str, summary: str, laplacian: str, derivatives: str, fill: str):
         super().__init__(name, summary)
-        self.kinds: dict[str, Any] = {"laplacian": laplacian, "derivatives": derivatives}
+        self.kinds = {"laplacian": laplacian, "derivatives": derivatives}
         self.fill = fill
 
     def grid(self, *, height: int | None = None, level: int | None = None) -> Icosphere:
@@ -112,8 +112,8 @@ class MeshMethod(Method):
         bias: bool = True,
         rng: np.random.Generator | int | None = None,
     ) -> Layer:
-        kinds = self.kinds | {"grid_out": check_mesh(fine), "rng": rng}
-        return MeshConvTranspose(in_channels, out_channels, check_mesh(coarse), self.fill, bias=bias, **kinds)
+        options: dict[str, Any] = {**self.kinds, "grid_out": check_mesh(fine), "rng": rng}
+        return MeshConvTranspose(in_channels, out_channels, check_mesh(coarse), self.fill, bias=bias, **options)
 
 
 register(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -33,6 +35,9 @@ class Method:
     >>> kind.conv(3, 8, grid, kernel_size=5, stride=2, rng=0).out_shape((1, 16, 32, 3)), kind.strided(grid)
     ((1, 8, 16, 8), Equirect(8, 16))
     """
+
+    # Settings of its layers, which networks that take no method are built with.
+    kinds: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, name: str, summary: str):
         self.name, self.summary = name, summary

@@ -142,8 +142,10 @@ def _counted(y: Array, target: Array, area: Array | None, ignore_index: int) -> 
             f"a target is class {true.min() if true.min() < 0 else true.max()}; expected 0 to {y.shape[-1] - 1}: "
             "correct the labels or the number of classes."
         )
-    others = [np.logaddexp.reduce(np.delete(scores, k, axis=1), axis=1) for k in range(y.shape[-1])]
-    return scores - np.stack(others, axis=1), true, site_weights(area, target.shape)[counted]
+    none = np.full((len(scores), 1), -np.inf)
+    before = np.concatenate([none, np.logaddexp.accumulate(scores[:, :-1], axis=1)], axis=1)
+    after = np.concatenate([np.logaddexp.accumulate(scores[:, :0:-1], axis=1)[:, ::-1], none], axis=1)
+    return scores - np.logaddexp(before, after), true, site_weights(area, target.shape)[counted]
 
 
 def _area_under(found: Array, whole: Array) -> float:

@@ -12,6 +12,9 @@ import numpy as np
 from spherecnn.errors import InputError, check_choice
 from spherecnn.files import write_atomic
 
+# What `save` writes.
+SUFFIXES = (".png", ".svg", ".pdf", ".jpg")
+
 
 def save(figure: Any, path: str | os.PathLike[str], dpi: int = 120) -> Path:
     """Write a matplotlib figure, wholly or not at all, in the format of the suffix: .png, .svg, .pdf or .jpg.
@@ -22,7 +25,7 @@ def save(figure: Any, path: str | os.PathLike[str], dpi: int = 120) -> Path:
         If the suffix is another one or the file cannot be written.
     """
     path = Path(path)
-    check_choice("the suffix of the picture", path.suffix.lower(), (".png", ".svg", ".pdf", ".jpg"))
+    check_choice("the suffix of the picture", path.suffix.lower(), SUFFIXES)
     buffer = io.BytesIO()
     figure.savefig(buffer, format=path.suffix[1:].lower(), dpi=dpi)
     write_atomic(path, buffer.getvalue())

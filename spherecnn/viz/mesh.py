@@ -13,7 +13,8 @@ import numpy as np
 
 from spherecnn.errors import InputError, check_at_least
 from spherecnn.grids import Equirect
-from spherecnn.grids.base import read_only
+from spherecnn.grids.base import barycentric, read_only
+from spherecnn.grids.operators import face_normals
 from spherecnn.viz.figure import save
 from spherecnn.viz.globe import VIEWS, degrees, draw_graticule, view_frame
 from spherecnn.viz.labels import IGNORED
@@ -180,9 +181,7 @@ def render_mesh(
     face, weights = rasterise(vertices[grid.faces], _PARTS * size)
     rgb = _colour(grid, values, face, weights, scale)
     if values is None:
-        a, b, c = (vertices[grid.faces[:, k]] for k in range(3))
-        normal = np.cross(b - a, c - a)
-        normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-300)
+        normal = face_normals(grid) @ seen_from.T
         light = 0.45 + 0.6 * (normal @ (_LIGHT / np.linalg.norm(_LIGHT))).clip(0)
         rgb = rgb * light[face][..., None]
     if edges:
@@ -257,10 +256,7 @@ def _unrolled(grid: Any, height: int) -> tuple[np.ndarray, np.ndarray]:
     """
     xyz = Equirect(height).xyz
     face = grid.face_of(xyz) if hasattr(grid, "face_of") else grid.nearest(xyz)
-    a, b, c = (grid.vertices[grid.faces[face, k]] for k in range(3))
-    volume = np.stack([np.einsum("pi,pi->p", xyz, np.cross(*pair)) for pair in ((b, c), (c, a), (a, b))], axis=-1)
-    volume = volume.clip(0)
-    weights = volume / np.maximum(volume.sum(axis=-1, keepdims=True), 1e-300)
+    weights = barycentric(xyz, *(grid.vertices[grid.faces[face, k]] for k in range(3)))
     return read_only(face.reshape(height, -1)), read_only(weights.reshape(height, -1, 3))
 
 

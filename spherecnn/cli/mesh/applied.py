@@ -71,12 +71,13 @@ def scalars(
     # the published Laplacian is an integral over an area, which does not change with the radius
     curved = op.laplacian(signal.grid, laplacian) / (radius**2 if laplacian == "mass" else 1.0)
     unit = _per(signal.grid, radius)
+    measured = {"mass": f"{unit} squared", "scaled": "times the mean area", "published": "integrated"}[laplacian]
     found = []
     for channel in chosen:
         x, name = signal.values[:, channel].astype(np.float64), signal.name(channel)
         of = f"{name} " if signal.channels > 1 or signal.names else ""
         made = (
-            Made(f"{of}laplacian", curved @ x, f"{unit} squared" if laplacian == "mass" else "integrated"),
+            Made(f"{of}laplacian", curved @ x, measured),
             Made(f"{of}east", east @ x / radius, unit),
             Made(f"{of}north", north @ x / radius, unit),
         )

@@ -15,6 +15,7 @@ from spherecnn.cli.mesh import sources as s
 from spherecnn.cli.signals import Signal, holds_pixels, is_signal, write_signal
 from spherecnn.errors import InputError
 from spherecnn.grids import Equirect, read_mesh, write_mesh
+from spherecnn.grids.mesh_files import COLOURED
 from spherecnn.grids.resample import resample
 
 
@@ -126,8 +127,8 @@ def _write_signal(out: Path, signal: Signal, given: dict[str, Any]) -> str:
 def _write_mesh(out: Path, signal: Signal, given: dict[str, Any]) -> str:
     _refuse(given, "a mesh", "height")
     there = _on_mesh(signal, given)
-    write_mesh(out, there.grid, colours(there, given) if out.suffix.lower() in s.COLOURED else None)
-    how = "" if out.suffix.lower() in s.COLOURED else ", without its values, which only .ply and .glb hold as colours,"
+    write_mesh(out, there.grid, colours(there, given) if out.suffix.lower() in COLOURED else None)
+    how = "" if out.suffix.lower() in COLOURED else ", without its values, which only .ply and .glb hold as colours,"
     onward = f"open {out} in a viewer of meshes, or spherecnn mesh view {out} --out {out.stem}.png"
     return f"{there.grid!r}{how} in {out}.\nNext: {onward}"
 

@@ -8,11 +8,11 @@ import click
 
 from spherecnn.cli import options as o
 from spherecnn.cli.evaluate import measure
+from spherecnn.cli.mesh.project import jobs_option, up_axis_option
 from spherecnn.cli.mesh.train import projected
 from spherecnn.cli.tasks import task_of
 from spherecnn.cli.tasks.classify import Classify
 from spherecnn.datasets.shape_folder import SPLITS
-from spherecnn.datasets.shape_projection import UP
 from spherecnn.errors import InputError
 
 
@@ -29,14 +29,8 @@ Examples:
 @click.option(
     "--part", type=click.Choice(SPLITS), default="test", show_default=True, help="Which shapes, as training has it."
 )
-@click.option(
-    "--up-axis",
-    type=click.Choice(list(UP)),
-    default="z",
-    show_default=True,
-    help="Axis of the meshes in FOLDER that points up.",
-)
-@click.option("--jobs", type=o.AT_LEAST_1, help="Processes that project; one a core by default.")
+@up_axis_option
+@jobs_option
 @o.rotate_option("--rotate", "Turn every shape at random.")
 @o.weights_option
 @o.batch_option
@@ -66,5 +60,6 @@ def command(
     held = kind.open_shapes(source, model.grid, part, config, rotate)
     o.same_classes(held, config)
     name = "-".join(["evaluate", *([part] if part != "test" else []), *([rotate] if rotate != "none" else [])])
-    click.echo(measure(model, config, held, batch_size, out or run / name, rotate))
-    click.echo(f"Next: look at {(out or run / name) / 'confusion.png'}")
+    out = out or run / name
+    click.echo(measure(model, config, held, batch_size, out, rotate))
+    click.echo(f"Next: look at {out / 'confusion.png'}")

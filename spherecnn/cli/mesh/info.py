@@ -14,11 +14,12 @@ from spherecnn.cli.mesh import sources as s
 from spherecnn.errors import InputError
 from spherecnn.grids import MeshGrid, mesh_quality
 from spherecnn.grids.base import solid_angles
+from spherecnn.grids.mesh_checks import FLAT
+from spherecnn.grids.mesh_files import read_triangles
 from spherecnn.grids.operators import derivatives, face_areas, laplacian
+from spherecnn.grids.subdivide import edges
 
 DEGREES = range(1, 9)
-# Twice the area of a face over the square of its longest side, below which it counts as a line.
-_FLAT = 1e-12
 
 
 @click.command(
@@ -70,20 +71,18 @@ def opened(mesh: Path | None, level: int | None) -> MeshGrid:
 def faults(path: Path) -> str:
     """How many parts of a mesh in a file are wrong, in words; nothing where none is, or it cannot be read."""
     try:
-        mesh = s.load_file(path)
-        vertices, faces = np.asarray(mesh.vertices, float), np.asarray(mesh.faces, np.int64)
+        vertices, faces = read_triangles(path)
         corners = vertices[faces]
-    except Exception:  # parsers raise whatever they stumble on, and the refusal says it
+    except (InputError, IndexError):  # the refusal says it
         return ""
-    ends = np.sort(np.stack([faces, np.roll(faces, -1, axis=1)], axis=-1).reshape(-1, 2), axis=-1)
-    times = np.unique(ends, axis=0, return_counts=True)[1]
+    times = np.bincount(edges(faces, len(vertices))[1].ravel())
     volume = np.einsum("fi,fi->f", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))
     side = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=-1).max(axis=1)
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=-1)
     found = {
         ("edge of one face", "edges of one face"): (times == 1).sum(),
         ("edge of more than two faces", "edges of more than two faces"): (times > 2).sum(),
-        ("face without area", "faces without area"): (area <= _FLAT * side**2).sum(),
+        ("face without area", "faces without area"): (area <= FLAT * side**2).sum(),
         ("face turned away from the origin", "faces turned away from the origin"): (volume < 0).sum(),
         ("vertex that repeats another", "vertices that repeat others"): len(vertices)
         - len(np.unique(vertices, axis=0)),
@@ -96,12 +95,12 @@ def faults(path: Path) -> str:
 def counts(grid: MeshGrid) -> str:
     """Counts and sums in lines."""
     reach = np.linalg.norm(grid.vertices, axis=1)
-    flat, edges = face_areas(grid).sum(), len(mesh_quality.edges(grid))
+    flat = face_areas(grid).sum()
     lines = {
         "vertices": f"{grid.sites:,}",
-        "edges": f"{edges:,}",
+        "edges": f"{len(mesh_quality.edges(grid)):,}",
         "faces": f"{len(grid.faces):,}",
-        "Euler number": str(grid.sites - edges + len(grid.faces)),
+        "Euler number": str(mesh_quality.euler_number(grid)),
         "radius": f"{reach.min():.6g} to {reach.max():.6g}",
         "solid angles": f"{grid.area.sum():.6f}, {grid.area.sum() / (4 * math.pi):.6f} of the sphere",
         "flat faces": f"{flat:.6f}, {flat / (4 * math.pi):.6f} of the unit sphere",

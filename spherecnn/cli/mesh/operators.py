@@ -44,7 +44,7 @@ Read a matrix in Python:
     type=click.Choice(op.LAPLACIANS),
     default="mass",
     show_default=True,
-    help="Divided by the areas of the vertices, or as published: not divided.",
+    help="Divided by the areas of the vertices (mass), this times their mean (scaled), or as published: not divided.",
 )
 @click.option(
     "--derivatives",

@@ -9,28 +9,30 @@ import click
 
 import spherecnn as sc
 from spherecnn.cli import options as o
+from spherecnn.cli.mesh.sources import LEVELS
 from spherecnn.datasets.shape_projection import DAMAGED, UP
 
 # How many damaged shapes are named.
 NAMED = 3
 LEVEL = 5
 
+jobs_option = click.option("--jobs", type=o.AT_LEAST_1, help="Processes that project; one a core by default.")
+up_axis_option = click.option(
+    "--up-axis",
+    type=click.Choice(list(UP)),
+    default="z",
+    show_default=True,
+    help="Axis of the shapes that points up.",
+)
+
 
 def shape_options(command: Any) -> Any:
     """--method, --level, --height, --up-axis and --jobs: how shapes are projected; see `grid_of` and `project`."""
     for option in (
-        click.option("--jobs", type=o.AT_LEAST_1, help="Processes that project; one a core by default."),
-        click.option(
-            "--up-axis",
-            type=click.Choice(list(UP)),
-            default="z",
-            show_default=True,
-            help="Axis of the shapes that points up.",
-        ),
+        jobs_option,
+        up_axis_option,
         click.option("--height", type=o.AT_LEAST_1, help="Rows of the sphere, for methods on pixels."),
-        click.option(
-            "--level", type=click.IntRange(0, 8), help="Level of the sphere, for meshes and faces.  [default: 5]"
-        ),
+        click.option("--level", type=LEVELS, help="Level of the sphere, for meshes and faces.  [default: 5]"),
         click.option(
             "--method",
             type=click.Choice(list(sc.layers.METHODS)),

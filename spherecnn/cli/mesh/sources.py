@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,10 @@ from spherecnn.cli.signals import Signal, holds_pixels, is_signal, read_signal
 from spherecnn.errors import InputError
 from spherecnn.grids import Icosphere, MeshGrid, read_mesh
 from spherecnn.grids.descend import MOST_LEVELS
+from spherecnn.grids.mesh_files import SUFFIXES as MESHES
+from spherecnn.grids.mesh_files import read_colours
+from spherecnn.viz.figure import SUFFIXES as PICTURES
 
-MESHES = (".ply", ".off", ".obj", ".stl", ".glb")
-COLOURED = (".ply", ".glb")
 PATH = click.Path(path_type=Path)
 FILE = click.Path(exists=True, path_type=Path)
 LEVELS = click.IntRange(0, MOST_LEVELS)
@@ -39,7 +39,7 @@ def is_mesh(path: Path) -> bool:
 
 def check_picture(path: Path | None) -> None:
     """Refuse a name that is none of a picture that matplotlib writes, before anything is read."""
-    if path is not None and path.suffix.lower() not in (".png", ".svg", ".pdf", ".jpg"):
+    if path is not None and path.suffix.lower() not in PICTURES:
         raise InputError(f"the picture to write is {path}; expected a name in .png, .svg, .pdf or .jpg: rename it.")
 
 
@@ -86,28 +86,6 @@ def open_source(path: Path, mesh: Path | None = None, kind: str | None = None) -
         return signal.grid, signal
     pixels, grid, _ = read_sphere(path, kind)
     return grid, Signal(pixels.reshape(grid.sites, -1), grid)
-
-
-def load_file(path: Path) -> Any:
-    """The mesh in a file as trimesh has it; the corners of STL files made one."""
-    import trimesh
-
-    kind = path.suffix[1:].lower()
-    mesh: Any = trimesh.load(io.BytesIO(path.read_bytes()), file_type=kind, force="mesh", process=False)
-    if kind == "stl":
-        mesh.merge_vertices()
-    return mesh
-
-
-def read_colours(path: Path, count: int) -> np.ndarray | None:
-    """Colours (P, 3), or (P, 4) where not all are opaque, of the vertices in a PLY or GLB file; None if it has none."""
-    if path.suffix.lower() not in COLOURED:
-        return None
-    visual = load_file(path).visual
-    if getattr(visual, "kind", None) != "vertex" or len(visual.vertex_colors) != count:
-        return None
-    colours = np.asarray(visual.vertex_colors, np.uint8)
-    return np.ascontiguousarray(colours if (colours[:, 3] < 255).any() else colours[:, :3])
 
 
 def shown(signal: Signal, channel: str | None, cmap: str | None = None) -> tuple[np.ndarray, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ from spherecnn.cli import train as general
 from spherecnn.cli.mesh.project import grid_of, project, shape_options
 from spherecnn.cli.tasks import TASKS
 from spherecnn.errors import InputError
+from spherecnn.files import make_folder, write_atomic
 from spherecnn.training.optim import OPTIMIZERS
 from spherecnn.training.schedule import SCHEDULES
 
 # The published network, for meshes.
 MODEL = "mesh_modelnet"
+# Holds the folder that was projected, beside what became of it.
+SOURCE = "source.txt"
 
 
 @click.command(
@@ -105,6 +109,16 @@ def projected(folder: Path, out: Path, grid: Any, up: str, jobs: int | None) -> 
             "the path."
         )
     size = "-".join(str(value) for value in grid.config().values())
+    source = str(folder.resolve())
     target = out.parent / f"{folder.resolve().name}-{size}-{up}"
+    if target.exists() and not _is_of(target, source):  # shapes of another folder of this name
+        target = target.with_name(f"{target.name}-{hashlib.blake2b(source.encode(), digest_size=3).hexdigest()}")
+    write_atomic(make_folder(target) / SOURCE, source.encode())
     click.echo(project(folder, target, grid, up, jobs))
     return target
+
+
+def _is_of(target: Path, source: str) -> bool:
+    """Whether what is projected in a folder came from this one."""
+    said = target / SOURCE
+    return said.is_file() and said.read_text() == source

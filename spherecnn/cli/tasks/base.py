@@ -47,6 +47,7 @@ class TaskCommands:
         "class_weights": "none",
         "label_scale": 1.0,
         "holes": "mixed",
+        "test_numbers": None,
     }
     takes: tuple[str, ...] = ()
 

@@ -30,7 +30,7 @@ class Classify(TaskCommands):
     models = ("classifier", "resnet", "spherenet", "spherephd", *ON_MESHES)
     counts = "classes"
     asked = ("accuracy", "confusion")
-    takes = ("class_weights",)
+    takes = ("class_weights", "test_numbers")
 
     def open(self, source: str, grid: Any, part: str, config: dict[str, Any], rotate: str = "none") -> Any:
         folder, seed, share = Path(source), config["seed"], config["validation"]
@@ -83,7 +83,7 @@ class Classify(TaskCommands):
         if config["model"] not in ON_MESHES:
             return super().build(config, data)
         channels, network = data.batch(np.array([0]))[0].shape[-1], getattr(sc.models, config["model"])
-        kinds = getattr(sc.layers.method(config["method"]), "kinds", {})
+        kinds = sc.layers.method(config["method"]).kinds
         return network(channels, self.outputs(data), data.grid, config["width"], rng=config["seed"], **kinds)
 
     def learned(self, data: Any, config: dict[str, Any]) -> dict[str, Any]:
