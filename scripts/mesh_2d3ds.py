@@ -15,8 +15,8 @@ from pathlib import Path
 import click
 import numpy as np
 from mesh_segment import Experiment, parts  # beside this file
-from mesh_training import Script, Settings, training_options
-from reporting import command_line
+from mesh_training import Settings, training_options
+from reporting import Script, command_line
 
 import spherecnn as sc
 from spherecnn.cli.options import FOLDER

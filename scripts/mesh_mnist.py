@@ -17,7 +17,6 @@ import click
 import numpy as np
 from mesh_training import (  # beside this file
     Best,
-    Script,
     Settings,
     draw_classes,
     held_out,
@@ -27,7 +26,7 @@ from mesh_training import (  # beside this file
     training_options,
     write_results,
 )
-from reporting import command_line
+from reporting import Script, command_line
 from scipy.ndimage import map_coordinates
 
 import spherecnn as sc

@@ -17,7 +17,6 @@ import click
 import numpy as np
 from mesh_training import (  # beside this file
     Best,
-    Script,
     Settings,
     draw_classes,
     in_words,
@@ -26,7 +25,7 @@ from mesh_training import (  # beside this file
     training_options,
     write_results,
 )
-from reporting import command_line
+from reporting import Script, command_line
 
 import spherecnn as sc
 from spherecnn.cli.options import FOLDER
@@ -102,7 +101,9 @@ def main(
         click.echo(f"{len(done.damaged)} damaged shapes are left out: see {folder / 'damaged.txt'}.")
     given: dict[str, Any] = {"mean": MEAN, "std": STD} if moments == "published" else {}
     given |= {"test_numbers": test_numbers, "validation": held, "seed": seed}
-    learn, test = (sc.datasets.shapes(folder, grid, split=split, **given) for split in ("train", "test"))
+    learn = sc.datasets.shapes(folder, grid, split="train", **given)
+    given |= {"mean": learn.mean, "std": learn.std}  # of all parts those of the training part, read once
+    test = sc.datasets.shapes(folder, grid, split="test", **given)
     other = sc.datasets.shapes(folder, grid, split="validation", **given) if held else None
     net = sc.models.mesh_modelnet(6, len(learn.classes), grid, width=width, rng=seed)
     settings = Settings(epochs, batch, lr, schedule, seed, step=25, gamma=0.7, minutes=minutes, resume=resume)

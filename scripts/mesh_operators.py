@@ -17,7 +17,7 @@ from typing import Any
 import click
 import numpy as np
 from mesh_operators_figure import figure  # beside this file
-from reporting import markdown_table, read, table_csv
+from reporting import Script, markdown_table, read, table_csv
 from scipy import sparse
 from tqdm import tqdm
 
@@ -49,7 +49,7 @@ RINGS = (0, 1, 2, 3, 4, 6, 8, 16)
 ANGLES = (10.0, 36.0, 72.0, 180.0)
 
 
-@click.command()
+@click.command(cls=Script)
 @click.option(
     "--level",
     "levels",

@@ -20,16 +20,6 @@ from spherecnn.files import write_atomic
 SCHEDULES = ("step", "cosine", "none")
 
 
-class Script(click.Command):
-    """A command whose errors are one sentence."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except InputError as error:
-            raise click.ClickException(str(error)) from error
-
-
 class Best(sc.training.Classify):
     """Classes; the best epoch has the greatest accuracy."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 import numpy as np
 from matplotlib.figure import Figure
-from reporting import markdown_table, read, table_csv  # beside this file
+from reporting import Script, markdown_table, read, table_csv  # beside this file
 from scipy import ndimage, sparse
 from scipy.sparse.linalg import splu
 from tqdm import tqdm
@@ -47,7 +47,7 @@ PRODUCTS = {
 HEADER = ("level", "sites", "edge degrees", "product", "read", "smoothed", "correlation", "difference")
 
 
-@click.command()
+@click.command(cls=Script)
 @click.option("--winds", "folder", type=FOLDER, required=True, help="Folder with uwnd.ref.npy, vwnd.ref.npy and so on.")
 @click.option(
     "--level",
@@ -69,10 +69,7 @@ def main(folder: Path, levels: tuple[int, ...], degree: int, out: Path) -> None:
     Example:
       python scripts/mesh_winds.py --winds FOLDER --level 4 --level 5
     """
-    try:
-        fields = load(folder)
-    except InputError as error:
-        raise click.ClickException(str(error)) from error
+    fields = load(folder)
     make_folder(out)
     levels = tuple(sorted(set(levels)))
     rows = [row for level in tqdm(levels, desc="levels", disable=None) for row in compare(fields, level, degree)]

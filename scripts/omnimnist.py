@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 import numpy as np
-from reporting import command_line, markdown_table, read, span, table_csv  # beside this file
+from reporting import Script, command_line, markdown_table, read, span, table_csv  # beside this file
 
 import spherecnn as sc
 from spherecnn.cli.options import FOLDER, seed_option, threads_option
@@ -58,11 +58,12 @@ class Run:
 
 
 @click.command(
+    cls=Script,
     epilog="""\b
 Examples:
   python scripts/omnimnist.py --data mnist/ --out runs/omnimnist
   python scripts/omnimnist.py --data mnist/ --method tangent --kernel-size 5 --seeds 3
-  python scripts/omnimnist.py --data mnist/ --setting published --method planar --method tangent"""
+  python scripts/omnimnist.py --data mnist/ --setting published --method planar --method tangent""",
 )
 @click.option("--data", type=FOLDER, required=True, help="Folder with the four files of MNIST.")
 @click.option(

@@ -1,4 +1,4 @@
-"""What the scripts share that keep their results as CSV and show them as Markdown."""
+"""What the scripts share: errors in one sentence, results as CSV and Markdown."""
 
 from __future__ import annotations
 
@@ -8,6 +8,20 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import click
+
+from spherecnn.errors import InputError
+
+
+class Script(click.Command):
+    """A command whose errors are one sentence."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            raise click.ClickException(str(error)) from error
 
 
 def markdown_table(header: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:

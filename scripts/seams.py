@@ -14,7 +14,7 @@ import click
 import numpy as np
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
-from reporting import markdown_table, read, table_csv  # beside this file
+from reporting import Script, markdown_table, read, table_csv  # beside this file
 
 import spherecnn as sc
 from spherecnn.cli.options import FOLDER, seed_option
@@ -30,7 +30,7 @@ HEADER = ("level", "kernels", "orientation", *(f"{region} %" for region in REGIO
 DEGREE = 12
 
 
-@click.command()
+@click.command(cls=Script)
 @click.option("--kernels", "count", type=click.IntRange(1), default=100, show_default=True, help="Random kernels.")
 @click.option("--level", "levels", type=click.IntRange(2, 8), default=(3, 4, 5, 6), multiple=True, show_default=True)
 @seed_option

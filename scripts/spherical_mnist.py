@@ -17,13 +17,13 @@ from typing import Any
 
 import click
 import numpy as np
-from reporting import command_line, markdown_table, read, span, table_csv  # beside this file
+from reporting import Script, command_line, markdown_table, read, span, table_csv  # beside this file
 
 import spherecnn as sc
 from spherecnn.cli.options import FOLDER, seed_option, threads_option
 from spherecnn.files import make_folder, write_atomic
 from spherecnn.layers.face_methods import SpherePHDMethod
-from spherecnn.layers.registry import METHODS
+from spherecnn.layers.registry import METHODS, methods_on
 
 BATCH = 64
 FOV = 120.0
@@ -62,17 +62,18 @@ class Run:
 
 
 @click.command(
+    cls=Script,
     epilog="""\b
 Examples:
   python scripts/spherical_mnist.py --data mnist/ --quick
-  python scripts/spherical_mnist.py --data mnist/ --method spherephd --train so3 --digits 60000 --epochs 10"""
+  python scripts/spherical_mnist.py --data mnist/ --method spherephd --train so3 --digits 60000 --epochs 10""",
 )
 @click.option("--data", type=FOLDER, required=True, help="Folder with the four files of MNIST.")
 @click.option(
     "--method",
     "--methods",
     "methods",
-    type=click.Choice(list(METHODS)),
+    type=click.Choice([*methods_on(sc.grids.Equirect), *methods_on(sc.grids.Polyhedron)]),
     default=("planar", "circular", "spherephd", "spherephd_north"),
     multiple=True,
     show_default=True,
