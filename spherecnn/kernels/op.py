@@ -36,6 +36,10 @@ class Op:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         device = device_of(*args)
         body = self.bodies.get(device)
+        if body is None and device == "cuda":
+            from spherecnn.kernels.gpu import bodies  # noqa: F401  registers them
+
+            body = self.bodies.get(device)
         if body is None:
             raise NotImplementedError(
                 f"{self.name} has no {device} kernel in this version: "
