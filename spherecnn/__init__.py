@@ -15,6 +15,7 @@ from typing import Any
 from spherecnn import grids, layers, models, stencils
 from spherecnn.errors import InputError
 from spherecnn.kernels.jit import get_num_threads, set_num_threads
+from spherecnn.kernels.precision import get_precision, precision
 
 __version__ = "0.1.0"
 
@@ -23,9 +24,11 @@ __all__ = [
     "InputError",
     "datasets",
     "get_num_threads",
+    "get_precision",
     "grids",
     "layers",
     "models",
+    "precision",
     "set_num_threads",
     "stencils",
     "testing",
