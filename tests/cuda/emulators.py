@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from simulated_memory import NOW, Memory
 from simulated_threads import COLLECTIVES, FULL, WAITING, collective
-from simulated_values import SimulationError, float32
+from simulated_values import SimulationError, float32, uint32
 
 LANES = np.arange(32)
 GROUP, PLACE = LANES // 4, LANES % 4
@@ -54,8 +54,7 @@ def _in(memory: Memory, shared: bool, name: str) -> Memory:
 
 def load4_nc(memory: Memory, index: int) -> tuple[Any, ...]:
     """By the read-only path: what this launch has written is not seen there."""
-    _in(memory, False, "load4_nc")
-    if any(address in memory.races.writes for address in memory.addresses(index, 4)):
+    if not memory.races.writes.keys().isdisjoint(_in(memory, False, "load4_nc").addresses(index, 4)):
         raise SimulationError(f"load4_nc of element {index} of {memory.name}, which this kernel writes")
     return memory.load_many(index, 4)
 
@@ -64,8 +63,11 @@ def _atomic(change: Callable[[int, int], int]) -> Callable[..., int]:
     def atomic(memory: Memory, index: int, value: int) -> int:
         if memory.data.dtype.kind == "f":
             raise SimulationError(f"atomic on {memory.name}, which is float: sums of floats would depend on the order")
-        old = memory.data.item(memory.window(index, 1) is not None and index)
+        memory.addresses(index, 1)
+        memory.must_be_written(index)
+        old = memory.data.item(index)
         memory.data[index] = memory.cast(change(old, value))
+        memory.mark(index, 1)
         return old
 
     return atomic
@@ -77,15 +79,14 @@ def _cp_async(size: int) -> Callable[..., None]:
         elements, read = size // shared.step, count // shared.step
         if not 0 <= count <= size:
             raise SimulationError(f"cp_async{size} of {count} bytes")
-        destination = _in(shared, True, f"cp_async{size}").window(place, elements)
+        destination = _in(shared, True, f"cp_async{size}").addresses(place, elements)
         values = np.zeros(elements, shared.data.dtype)
         if read:
-            _in(source, False, f"cp_async{size}").window(index, elements if read == elements else 1)
-            if (source.base + index * source.step) % size:
+            if (_in(source, False, f"cp_async{size}").base + index * source.step) % size:
                 raise SimulationError(f"misaligned copy of {size} bytes from element {index} of {source.name}")
             values[:read] = [source.load(index + offset) for offset in range(read)]
-        shared.races.fly(shared.addresses(place, elements))
-        destination.view(np.uint8)[:] = 0xFF
+        shared.races.fly(destination)
+        shared.data[place : place + elements].view(np.uint8)[:] = 0xFF
         NOW.thread.copies.append((shared, place, values))
 
     return copy
@@ -101,8 +102,8 @@ def cp_async_wait(flying: int) -> None:
     while len(groups) > flying:
         for shared, place, values in groups.pop(0):
             shared.data[place : place + values.size] = values
-            for address in shared.addresses(place, values.size):
-                shared.races.writes[address] = NOW.stamp
+            shared.races.land(shared.addresses(place, values.size))
+            shared.mark(place, values.size)
 
 
 def _lanes(requests: dict[int, Any], name: str) -> list[Any]:
@@ -152,20 +153,16 @@ def _mma(name: str, fragments: Callable[..., tuple[np.ndarray, np.ndarray]]) -> 
     return lambda *operands: collective(name, FULL, operands)
 
 
-def _load_matrices(name: str, transposed: bool) -> Callable[..., Any]:
+def _load_matrices(name: str) -> Callable[..., Any]:
     """Four 8 x 8 matrices of 16-bit elements from shared memory; lane 8 m + r gives row r of matrix m."""
 
     def load(requests: dict[int, Any]) -> dict[int, Any]:
         rows = np.empty((32, 8), np.uint16)
         for lane, (memory, index) in enumerate(_lanes(requests, name)):
             count = 16 // _in(memory, True, name).step
-            rows[lane] = memory.window(index, count).view(np.uint16)
-            for address in memory.addresses(index, count):
-                memory.races.read(address)
-        matrices = rows.reshape(4, 8, 8)
-        if transposed:
-            matrices = matrices.transpose(0, 2, 1)
-        words = np.ascontiguousarray(matrices).view(np.uint32)
+            memory.races.read_all(memory.addresses(index, count))
+            rows[lane] = memory.data[index : index + count].view(np.uint16)
+        words = rows.reshape(4, 8, 8).view(np.uint32)
         return {lane: tuple(words[:, lane // 4, lane % 4].tolist()) for lane in range(32)}
 
     COLLECTIVES[name] = load
@@ -196,12 +193,11 @@ EMULATORS: dict[str, Callable[..., Any]] = {
     "pack_bf16x2": pack_bf16x2,
     "mma_tf32": _mma("mma_tf32", _tf32_fragments),
     "mma_bf16": _mma("mma_bf16", _bf16_fragments),
-    "ldmatrix_x4": _load_matrices("ldmatrix_x4", False),
-    "ldmatrix_x4_trans": _load_matrices("ldmatrix_x4_trans", True),
+    "ldmatrix_x4": _load_matrices("ldmatrix_x4"),
     "ld1": Memory.load,
     "st1": Memory.store,
     "load2": lambda memory, index: memory.load_many(index, 2),
-    "store2": lambda memory, index, *values: memory.store_many(index, values),
+    "st2": lambda memory, index, a, b: memory.store_many(index, (a, b)),
     "load4": lambda memory, index: memory.load_many(index, 4),
     "load4_nc": load4_nc,
     "store4": lambda memory, index, *values: memory.store_many(index, values),
@@ -211,10 +207,10 @@ EMULATORS: dict[str, Callable[..., Any]] = {
     "cp_async_wait": cp_async_wait,
     "divide": divide,
     "reciprocal": reciprocal,
+    "square_root": np.sqrt,
+    "multiply_high": lambda a, b: uint32(a) * uint32(b) >> 32,
     "atomic_add_int": _atomic(lambda old, value: old + value),
     "atomic_min_int": _atomic(min),
     "atomic_exchange": _atomic(lambda old, value: value),
 }
-EMULATORS["st2"] = EMULATORS["store2"]
-
 WAITING |= {*COLLECTIVES, "shfl_xor_sync", "shfl_up_sync", "shfl_down_sync", "any_sync", "all_sync"}

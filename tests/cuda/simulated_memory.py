@@ -11,6 +11,7 @@ from simulated_values import POISON, SimulationError, float32, int32, uint8, uin
 Stamp = tuple[int, int, int, int, int]
 """When an access was: block, barriers passed, warp, warp barriers passed since, thread."""
 
+ANY_BLOCK: Stamp = (-1, 0, -1, 0, -1)
 IN_FLIGHT: Stamp = (-2, 0, -2, 0, -2)
 
 
@@ -40,16 +41,26 @@ class Races:
         self.writes: dict[int, Stamp] = {}
 
     def read(self, address: int) -> None:
-        now = NOW.stamp
+        """Note a read; it raises if another thread's write may come before or after."""
+        now, reads = NOW.stamp, self.reads
         written = self.writes.get(address)
         if written is not None and written is not now and unordered(written, now):
             if written is IN_FLIGHT:
                 raise SimulationError("read of memory that an asynchronous copy is still writing (cp_async_wait)")
             if written[0] == now[0] or not NOW.block.fenced:
                 raise SimulationError(f"race: read of what {_who(written)} wrote, with no barrier between")
-        seen = self.reads.get(address)
+        seen = reads.get(address)
         if seen is not now:
-            self.reads[address] = now if seen is None else _together(seen, now)
+            reads[address] = now if seen is None else _together(seen, now)
+
+    def read_all(self, addresses: range) -> None:
+        """Note reads of neighbouring elements."""
+        now, reads, writes = NOW.stamp, self.reads, self.writes
+        for address in addresses:
+            if address in writes:
+                self.read(address)
+            elif (seen := reads.get(address)) is not now:
+                reads[address] = now if seen is None else _together(seen, now)
 
     def write(self, address: int) -> str | None:
         """Note a write; the race that it makes, if the value written is a new one."""
@@ -70,12 +81,19 @@ class Races:
                 raise SimulationError(f"race: asynchronous {race}, with no barrier between")
             self.writes[address] = IN_FLIGHT
 
+    def land(self, addresses: range) -> None:
+        """An asynchronous copy to these addresses has ended, for the thread that began it."""
+        for address in addresses:
+            self.writes[address] = NOW.stamp
+
 
 def _together(seen: Stamp, now: Stamp) -> Stamp:
-    if not unordered(seen, now):
-        return now
+    if seen is ANY_BLOCK or not unordered(seen, now):
+        return now if seen is not ANY_BLOCK else seen
     if seen[0] != now[0]:
-        return (-1, 0, -1, 0, -1)
+        return ANY_BLOCK
+    if seen[2] < 0:
+        return seen
     return (now[0], now[1], now[2] if seen[2] == now[2] else -1, max(seen[3], now[3]), -1)
 
 
@@ -110,17 +128,42 @@ CASTS = {
 }
 """What a store accepts, by the type of the memory."""
 
+POISONS = {np.dtype(np.int32): -1, np.dtype(np.uint32): 0xFFFFFFFF, np.dtype(np.uint8): 0xFF}
+"""Integers in memory that was never written: all bits are ones."""
+
 
 class Memory:
     """An array in global or shared memory.
 
     Every access is checked: its bounds, its alignment, and against the accesses of other threads.
     Floats are read as np.float32, integers as Python's.
+
+    Parameters
+    ----------
+    data : numpy.ndarray
+        Flat and contiguous.
+    name : str
+        For messages.
+    races : Races
+        Of all that may be the same memory.
+    written : memoryview, optional
+        For each byte whether it was ever written (at the first byte of an element); without, all were.
+    shared : bool, optional
+    shape : tuple of int, optional
+        For shared arrays of several axes.
     """
 
-    __slots__ = ("base", "cast", "data", "get", "name", "races", "shape", "shared", "size", "step")
+    __slots__ = ("base", "cast", "data", "get", "name", "poison", "races", "shape", "shared", "size", "step", "written")
 
-    def __init__(self, data: np.ndarray, name: str, races: Races, shared: bool = False, shape: Any = None):
+    def __init__(
+        self,
+        data: np.ndarray,
+        name: str,
+        races: Races,
+        written: memoryview | None = None,
+        shared: bool = False,
+        shape: tuple[int, ...] = (),
+    ):
         if data.dtype == np.bool_:
             data = data.view(np.uint8)
         if data.dtype not in CASTS:
@@ -129,8 +172,9 @@ class Memory:
             raise SimulationError(f"{name} is not flat: {data.shape}; kernels take raw pointers")
         self.data, self.name, self.races, self.shared = data, name, races, shared
         self.size, self.step, self.base = data.size, data.itemsize, data.ctypes.data
-        self.shape = shape or (data.size,)
+        self.shape, self.written = shape or (data.size,), written
         self.cast = CASTS[data.dtype]
+        self.poison = POISONS.get(data.dtype)
         self.get = data.__getitem__ if self.cast is _float else data.item
 
     def _outside(self, index: int, count: int = 1) -> SimulationError:
@@ -141,11 +185,15 @@ class Memory:
         """One element."""
         if not 0 <= index < self.size:
             raise self._outside(index)
-        address = self.base + index * self.step
-        self.races.read(address)
-        if self.shared and self.cast is not _float and address not in self.races.writes:
-            raise SimulationError(f"element {index} of {self.name} is read before it is written")
+        self.races.read(self.base + index * self.step)
+        if self.cast is not _float:
+            self.must_be_written(index)
         return self.get(index)
+
+    def must_be_written(self, index: int) -> None:
+        """Integers have no NaN that would show: one that looks like the poison must have been written."""
+        if self.get(index) == self.poison and self.written is not None and not self.written[index * self.step]:
+            raise SimulationError(f"element {index} of {self.name} is read before it is written")
 
     def store(self, index: int, value: Any) -> None:
         """Write one element."""
@@ -156,32 +204,36 @@ class Memory:
         if race and not _same(self.data[index], value):
             raise SimulationError(f"race: {race}, with no barrier between (element {index} of {self.name})")
         self.data[index] = value
+        if self.written is not None:
+            self.written[index * self.step] = 1
 
-    def window(self, index: int, count: int) -> np.ndarray:
-        """So many elements from an index on, which one access moves: their address must be a multiple of its size."""
-        if not 0 <= index <= self.size - count:
-            raise self._outside(index, count)
-        if (self.base + index * self.step) % (count * self.step):
-            raise SimulationError(f"misaligned access of {count * self.step} bytes at element {index} of {self.name}")
-        return self.data[index : index + count]
+    def mark(self, index: int, count: int) -> None:
+        """These elements are written now."""
+        if self.written is not None:
+            self.written[index * self.step : (index + count) * self.step] = b"\1" * (count * self.step)
 
     def addresses(self, index: int, count: int) -> range:
-        """The addresses of so many elements."""
-        start = self.base + index * self.step
-        return range(start, start + count * self.step, self.step)
+        """The addresses of so many elements, which one access moves: a multiple of its size."""
+        if not 0 <= index <= self.size - count:
+            raise self._outside(index, count)
+        start, bytes_moved = self.base + index * self.step, count * self.step
+        if start % bytes_moved:
+            raise SimulationError(f"misaligned access of {bytes_moved} bytes at element {index} of {self.name}")
+        return range(start, start + bytes_moved, self.step)
 
     def load_many(self, index: int, count: int) -> tuple[Any, ...]:
         """Neighbouring elements by one access."""
-        window = self.window(index, count)
-        for address in self.addresses(index, count):
-            self.races.read(address)
-        return tuple(window) if self.cast is _float else tuple(window.tolist())
+        self.races.read_all(self.addresses(index, count))
+        if self.cast is not _float:
+            for place in range(index, index + count):
+                self.must_be_written(place)
+        return tuple(map(self.get, range(index, index + count)))
 
     def store_many(self, index: int, values: tuple[Any, ...]) -> None:
         """Write neighbouring elements by one access."""
-        self.window(index, len(values))
-        for offset, value in enumerate(values):
-            self.store(index + offset, value)
+        self.addresses(index, len(values))
+        for place, value in enumerate(values, index):
+            self.store(place, value)
 
     def _flat(self, indices: tuple[int, ...]) -> int:
         place = 0
@@ -193,7 +245,11 @@ class Memory:
 
     def __getitem__(self, index: Any) -> Any:
         if type(index) is slice:
-            return Memory(self.data[index], self.name, self.races, self.shared)
+            start, stop, step = index.indices(self.size)
+            if step != 1:
+                raise SimulationError(f"a slice of {self.name} with a step")
+            written = None if self.written is None else self.written[start * self.step : stop * self.step]
+            return Memory(self.data[index], self.name, self.races, written, self.shared)
         return self.load(self._flat(index) if type(index) is tuple else index)
 
     def __setitem__(self, index: Any, value: Any) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import CodeType, SimpleNamespace
 from typing import Any
 
-from greenlet import greenlet, getcurrent
+from greenlet import getcurrent, greenlet
 from simulated_memory import NOW, Races, poisoned
 from simulated_values import SimulationError
 
@@ -54,7 +54,7 @@ class Block:
 
     def __init__(self, serial: int, place: tuple[int, int, int], shared: int):
         self.serial, self.place = serial, place
-        self.dynamic = poisoned(shared)
+        self.dynamic, self.written = poisoned(shared), memoryview(bytearray(shared))
         self.static: dict[Any, Any] = {}
         self.races = Races()
         self.fenced = False

@@ -39,10 +39,10 @@ _ARITHMETIC = "add sub mul truediv floordiv mod pow and or xor lshift rshift"
 for _name in [f"{side}{name}" for name in _ARITHMETIC.split() for side in ("", "r")]:
     setattr(Unusable, f"__{_name}__", Unusable.use)
     setattr(Float64, f"__{_name}__", Float64.use)
-for _name in "lt le gt ge eq ne neg pos abs bool int round".split():
+for _name in ["lt", "le", "gt", "ge", "eq", "ne", "neg", "pos", "abs", "bool", "int", "round"]:
     setattr(Unusable, f"__{_name}__", Unusable.use)
     setattr(Float64, f"__{_name}__", Float64.use)
-for _name in "float index".split():
+for _name in ["float", "index"]:
     setattr(Unusable, f"__{_name}__", Unusable.use)
 Unusable.__hash__ = Float64.__hash__ = object.__hash__  # type: ignore[method-assign]
 

@@ -34,12 +34,13 @@ class SharedMemory:
         shape = shape if isinstance(shape, tuple) else (shape,)
         if shape == (0,):
             whole = block.dynamic[: block.dynamic.size // dtype.itemsize * dtype.itemsize]
-            return Memory(whole.view(dtype), "dynamic shared memory", block.races, True)
+            return Memory(whole.view(dtype), "dynamic shared memory", block.races, block.written, True)
         frame = sys._getframe(1)
         place = frame.f_code, frame.f_lasti
         if place not in block.static:
             data = poisoned(int(np.prod(shape)) * dtype.itemsize, 128).view(dtype)
-            block.static[place] = Memory(data, f"shared array {shape}", block.races, True, shape)
+            written = memoryview(bytearray(data.nbytes))
+            block.static[place] = Memory(data, f"shared array {shape}", block.races, written, True, shape)
         return block.static[place]
 
 
@@ -63,6 +64,8 @@ class Cuda:
         self.local = types.SimpleNamespace(array=lambda shape, dtype: local_array(shape, _DTYPES[dtype]))
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
         raise SimulationError(f"the simulator has no cuda.{name}")
 
     @property
@@ -234,14 +237,6 @@ def bound(kernel: Any) -> Simulated:
     return _BOUND[function]
 
 
-def _argument(value: Any, place: int, races: Races) -> Any:
-    if isinstance(value, np.ndarray):
-        return Memory(value, f"argument {place}", races)
-    if isinstance(value, (float, np.floating)):
-        return values.float32(value)
-    return values.int32(value)
-
-
 def simulate(
     function: Any,
     grid: int | tuple[int, ...],
@@ -272,9 +267,21 @@ def simulate(
     SimulationError
         What the kernel did that would be wrong on a GPU.
     """
+    races = Races()
+    arguments = []
+    for place, value in enumerate(args):
+        if isinstance(value, np.ndarray):
+            arguments.append(Memory(value, f"argument {place}", races))
+        else:
+            arguments.append(values.float32(value) if isinstance(value, (float, np.floating)) else values.int32(value))
     sizes = (*((grid,) if isinstance(grid, int) else grid), 1, 1)[:3]
-    kernel, order, races = bound(function), Order(seed), Races()
-    arguments = tuple(_argument(value, place, races) for place, value in enumerate(args))
+    run_grid(bound(function), sizes, threads, tuple(arguments), shared, Order(seed))
+
+
+def run_grid(
+    kernel: Simulated, sizes: tuple[int, ...], threads: int, arguments: tuple[Any, ...], shared: int, order: Order
+) -> None:
+    """Run the blocks of a kernel, one after another; arguments are of `Memory`, np.float32 and int."""
     CUDA.gridDim.x, CUDA.gridDim.y, CUDA.gridDim.z = sizes
     CUDA.blockDim.x, CUDA.blockDim.y, CUDA.blockDim.z = threads, 1, 1
     places = [(x, y, z) for z in range(sizes[2]) for y in range(sizes[1]) for x in range(sizes[0])]
