@@ -52,7 +52,7 @@ class Op:
     def _loaded(self, device: str) -> Callable[..., Any]:
         """The body on a device whose kernels are imported when its first array arrives."""
         if device == "cuda":
-            import spherecnn.kernels.gpu  # noqa: F401
+            from spherecnn.kernels.gpu import bodies  # noqa: F401  registers them
         if device not in self.bodies:
             raise NotImplementedError(
                 f"{self.name} has no {device} kernel in this version: "

@@ -1,0 +1,1 @@
+"""Arrays and kernels on the GPU. The kernels (`gpu.bodies` imports them all) need the extra ``cuda``."""

@@ -1,0 +1,1 @@
+"""Importing this registers a body "cuda" with every op."""

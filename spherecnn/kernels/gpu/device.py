@@ -1,0 +1,65 @@
+"""Which device runs the kernels: the GPU, or in tests a simulator."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class Memory(Protocol):
+    """A block of device memory, given back when the last array that reads it dies."""
+
+    address: int
+    size: int
+
+
+class Device(Protocol):
+    """What arrays and kernels need of a device. All work is done in the order in which it is asked for."""
+
+    name: str
+    cc: tuple[int, int]
+    multiprocessors: int
+
+    def allocate(self, size: int) -> Memory:
+        """Return `size` bytes, not initialised, at a multiple of 256."""
+
+    def upload(self, to: Any, host: np.ndarray) -> None:
+        """Copy a contiguous host array into a device array of its size."""
+
+    def download(self, source: Any, host: np.ndarray) -> None:
+        """Copy a device array into a contiguous host array of its size, and wait for it."""
+
+    def copy(self, to: Any, source: Any) -> None:
+        """Copy one device array into another of its size."""
+
+    def fill(self, to: Any, byte: int) -> None:
+        """Set every byte of a device array."""
+
+    def launch(self, kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...], shared: int) -> None:
+        """Run a kernel; `args` are device arrays and numbers."""
+
+    def synchronize(self) -> None:
+        """Wait until all work is done."""
+
+
+_current: list[Device] = []
+
+
+def current() -> Device:
+    """Return the device in use; the first GPU, unless a test has put another one in its place."""
+    if not _current:
+        from spherecnn.kernels.gpu.driver import Gpu
+
+        _current.append(Gpu())
+    return _current[-1]
+
+
+def push(device: Device) -> None:
+    """Use this device from now on."""
+    _current.append(device)
+
+
+def pop() -> None:
+    """Use the device before the last `push` again."""
+    _current.pop()

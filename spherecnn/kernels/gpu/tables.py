@@ -1,0 +1,137 @@
+"""Stencils on the GPU: compact tables that are made once, and the device functions that read them.
+
+A kernel numbers outputs by their place p in the order of the segments of a stencil. `locate` finds the segment of a
+place; a slot of it says where its input is (`source_of`). Nothing of the size sites x taps is kept: rows of an image
+share their columns, as on the CPU.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from spherecnn.kernels.cuda import device_function, int32
+from spherecnn.kernels.gpu import device
+from spherecnn.kernels.gpu.array import DeviceArray, to_device
+from spherecnn.kernels.gpu.intrinsics import ld1, load4
+from spherecnn.stencils.base import Stencil
+
+SEGMENT, SLOT = 8, 4  # numbers of a record
+
+
+class SlotTables(NamedTuple):
+    """A stencil of slots on the GPU."""
+
+    segment: DeviceArray  # int32 (segments, 8): first place, start, out_base, out column, first slot, slots, bias, 0
+    slot: DeviceArray  # int32 (slots, 4): base, column with its shift, tap, bits of the share
+    column: DeviceArray  # int32
+    segments: int
+
+
+class RowTables(NamedTuple):
+    """A `SparseStencil` on the GPU: rows of a matrix in the order of computation."""
+
+    first: DeviceArray  # int32 (rows + 1)
+    site: DeviceArray  # int32 (entries)
+    data: DeviceArray  # float32 (entries), or (entries, 4) if together
+    order: DeviceArray  # int32 (sites): the output site of each place
+    together: bool  # a row for each site with a number for each of its 4 taps, else a row for each tap of each site
+
+
+class MatrixTables(NamedTuple):
+    """A sparse matrix on the GPU, row by row."""
+
+    first: DeviceArray
+    site: DeviceArray
+    data: DeviceArray
+
+
+_kept: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
+
+
+def kept(owner: Any, name: Any, make: Any) -> Any:
+    """Return ``make()``, from the last call with this owner and name on the current device."""
+    tables = _kept.setdefault(owner, {})
+    key = (id(device.current()), name)
+    if key not in tables:
+        tables[key] = make()
+    return tables[key]
+
+
+def slot_tables(stencil: Stencil) -> SlotTables:
+    """Return the tables of a stencil of slots (not of a `SparseStencil`)."""
+    return kept(stencil, "slots", lambda: _slot_tables(stencil))
+
+
+def _slot_tables(s: Stencil) -> SlotTables:
+    longest = s.column.shape[1]
+    ends = np.concatenate([[0], np.cumsum(s.size)])
+    zero = np.zeros_like(s.start)
+    records = [ends[:-1], s.start, s.out_base, s.out_kind * longest, s.first[:-1], np.diff(s.first), s.bias, zero]
+    share = s.share.astype(np.float32) if s.blends else np.ones(len(s.tap), np.float32)
+    slots = [s.base, s.kind * longest + s.shift, s.tap, share.view(np.int32)]
+    # One record more, which ends the last segment.
+    segment = np.append(np.stack(records, axis=1), [[ends[-1], *[0] * (SEGMENT - 1)]], axis=0)
+    return SlotTables(
+        to_device(segment.astype(np.int32)),
+        to_device(np.stack(slots, axis=1).astype(np.int32)),
+        to_device(s.column.ravel()),
+        len(s.size),
+    )
+
+
+def row_tables(stencil: Any) -> RowTables:
+    """Return the tables of a `SparseStencil`."""
+    return kept(stencil, "rows", lambda: _row_tables(stencil))
+
+
+def _row_tables(stencil: Any) -> RowTables:
+    tables = stencil.tables(np.float32)
+    first, site, data = (to_device(part) for part in (tables.indptr, tables.indices, tables.data))
+    if tables.together:
+        data = data.reshape(-1, stencil.taps)
+    return RowTables(first, site, data, to_device(stencil.order.astype(np.int32)), bool(tables.together))
+
+
+def matrix_tables(matrix: Any) -> MatrixTables:
+    """Return the tables of a CSR matrix."""
+    return kept(matrix, "matrix", lambda: _matrix_tables(matrix))
+
+
+def _matrix_tables(matrix: Any) -> MatrixTables:
+    parts = (matrix.indptr.astype(np.int32), matrix.indices.astype(np.int32), matrix.data.astype(np.float32))
+    return MatrixTables(*(to_device(part) for part in parts))
+
+
+# --- on the device ---------------------------------------------------------------------------------------------
+
+
+@device_function
+def locate(segment, segments, p):
+    """The segment that place p is in."""
+    low, high = int32(0), segments
+    while high - low > 1:
+        middle = (low + high) >> 1
+        if ld1(segment, middle * SEGMENT) <= p:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@device_function
+def out_site(segment, column, g, p):
+    """The output site at place p of segment g."""
+    record = load4(segment, g * SEGMENT)  # first place, start, out_base, out column
+    return record[2] + ld1(column, record[3] + record[1] + p - record[0])
+
+
+@device_function
+def source_of(column, base, place):
+    """The input site of a slot: `base` of its record, `place` its column with its shift, plus start + p; or -1."""
+    if base < 0:
+        return int32(-1)
+    at = ld1(column, place)
+    return base + at if at >= 0 else int32(-1)
