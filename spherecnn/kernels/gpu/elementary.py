@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from spherecnn.kernels.cuda import cuda, device_function, float32
-from spherecnn.kernels.gpu.intrinsics import divide, reciprocal
+from spherecnn.kernels.gpu.intrinsics import reciprocal
 
 
 @device_function
@@ -63,7 +63,7 @@ def normal_pair(x):
     With z = |x| / sqrt(2) and t = 2 / (2 + z), half of erfc(z) = t series(t - 1/2) exp(-z^2).
     """
     power = half_square_exp(x)
-    t = divide(float32(1), cuda.fma(abs(x), float32(0.3535533905932738), float32(1)))
+    t = reciprocal(cuda.fma(abs(x), float32(0.3535533905932738), float32(1)))
     u = t - float32(0.5)
     series = float32(0.016841690987348557)  # Chebyshev's fit of erfcx(z) / t for |x| to 15, to 5e-8
     series = cuda.fma(series, u, float32(-0.07051604241132736))

@@ -1,4 +1,4 @@
-"""What kernels of single elements share: how many a thread takes, moves of 16 bytes, arrays too large for one launch."""
+"""What kernels of single elements share: the elements of a thread, moves of 16 bytes, arrays too large for a launch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from spherecnn.errors import InputError
-from spherecnn.kernels.cuda import device_function, int32, uint32
+from spherecnn.kernels.cuda import cuda, device_function, int32, uint32
 from spherecnn.kernels.gpu.array import DeviceArray
 from spherecnn.kernels.gpu.intrinsics import multiply_high
 
@@ -34,12 +34,20 @@ def spans(rows: int, width: int = 1) -> Iterator[slice]:
     return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
 
 
+def parts(*arrays: DeviceArray) -> Iterator[tuple[DeviceArray, ...]]:
+    """Cut arrays of one size into flat parts that one launch can number; as they are, if that is one."""
+    flat = [a.ravel() for a in arrays]
+    return (tuple(a[span] for a in flat) for span in spans(flat[0].size))
+
+
 def check_float32(name: str, *arrays: Any) -> None:
     """Raise InputError unless all arrays are float32 and of one shape."""
     first = arrays[0]
     for a in arrays:
         if a.dtype != np.float32:
-            raise InputError(f"{name} was given {a.dtype} on the GPU; expected float32: convert it before it goes there.")
+            raise InputError(
+                f"{name} was given {a.dtype} on the GPU; expected float32: convert it before it goes there."
+            )
         if a.shape != first.shape:
             raise InputError(f"{name} was given shapes {first.shape} and {a.shape}; expected equal ones.")
 
@@ -60,11 +68,22 @@ def divider(d: int) -> tuple[int, int]:
     Source: Granlund and Montgomery, "Division by invariant integers using multiplication", PLDI 1994, figure 4.1.
     """
     shift = (d - 1).bit_length()
-    multiplier = ((1 << 32) * ((1 << shift) - d)) // d + 1
-    return multiplier - (1 << 32 if multiplier >> 31 else 0), shift
+    return ((1 << 32) * ((1 << shift) - d)) // d + 1, shift
 
 
 @device_function
 def quotient(n, multiplier, shift):
-    """n // d for 0 <= n < 2^31; multiplier and shift are int32, of `divider`."""
-    return int32(uint32(multiply_high(uint32(n), uint32(multiplier)) + uint32(n)) >> uint32(shift))
+    """n // d for 0 <= n < 2^31; multiplier is uint32 and shift int32, both of `divider`."""
+    return int32(uint32(multiply_high(uint32(n), multiplier) + uint32(n)) >> uint32(shift))
+
+
+@device_function
+def first_rest(vectors):
+    """The first element of this thread among those that no move of 16 bytes takes."""
+    return int32(4 * vectors + cuda.blockIdx.x * THREADS + cuda.threadIdx.x)
+
+
+@device_function
+def next_rest(i):
+    """The element after i of this thread."""
+    return int32(i + cuda.gridDim.x * THREADS)

@@ -15,7 +15,16 @@ from spherecnn.kernels import pointwise
 from spherecnn.kernels.cuda import cuda, device_function, float32, int32
 from spherecnn.kernels.gpu import elementary
 from spherecnn.kernels.gpu.array import DeviceArray, empty
-from spherecnn.kernels.gpu.elements import EACH, SPAN, THREADS, blocks, check_float32, spans, vectors
+from spherecnn.kernels.gpu.elements import (
+    SPAN,
+    THREADS,
+    blocks,
+    check_float32,
+    first_rest,
+    next_rest,
+    parts,
+    vectors,
+)
 from spherecnn.kernels.gpu.intrinsics import ld1, load4_nc, st1, store4
 from spherecnn.kernels.gpu.launch import gpu_kernel
 from spherecnn.kernels.op import Op
@@ -42,11 +51,15 @@ def unary(operation: Op) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
                 g2, g3 = scalar(b[2], parameter), scalar(b[3], parameter)
                 store4(y, int32(4 * v), f0, f1, f2, f3)
                 store4(y, int32(4 * w), g0, g1, g2, g3)
-                return
-            for _ in range(EACH):
-                for i in range(int32(4 * v), min(int32(4 * v + 4), count)):
-                    st1(y, int32(i), scalar(ld1(x, int32(i)), parameter))
-                v = w
+            elif v < vectors:
+                a = load4_nc(x, int32(4 * v))
+                f0, f1 = scalar(a[0], parameter), scalar(a[1], parameter)
+                f2, f3 = scalar(a[2], parameter), scalar(a[3], parameter)
+                store4(y, int32(4 * v), f0, f1, f2, f3)
+            i = first_rest(vectors)
+            while i < count:
+                st1(y, i, scalar(ld1(x, i), parameter))
+                i = next_rest(i)
 
         @operation.on("cuda")
         def body(x: Array, parameter: float = 0.0) -> Array:
@@ -80,11 +93,15 @@ def binary(operation: Op) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
                 g2, g3 = scalar(r[2], s[2], parameter), scalar(r[3], s[3], parameter)
                 store4(y, int32(4 * v), f0, f1, f2, f3)
                 store4(y, int32(4 * w), g0, g1, g2, g3)
-                return
-            for _ in range(EACH):
-                for i in range(int32(4 * v), min(int32(4 * v + 4), count)):
-                    st1(y, int32(i), scalar(ld1(a, int32(i)), ld1(b, int32(i)), parameter))
-                v = w
+            elif v < vectors:
+                p, q = load4_nc(a, int32(4 * v)), load4_nc(b, int32(4 * v))
+                f0, f1 = scalar(p[0], q[0], parameter), scalar(p[1], q[1], parameter)
+                f2, f3 = scalar(p[2], q[2], parameter), scalar(p[3], q[3], parameter)
+                store4(y, int32(4 * v), f0, f1, f2, f3)
+            i = first_rest(vectors)
+            while i < count:
+                st1(y, i, scalar(ld1(a, i), ld1(b, i), parameter))
+                i = next_rest(i)
 
         @operation.on("cuda")
         def body(a: Array, b: Array, parameter: float = 0.0) -> Array:
@@ -97,12 +114,6 @@ def binary(operation: Op) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         return function
 
     return register
-
-
-def parts(*arrays: Array) -> Any:
-    """Cut arrays of one size into flat parts that one launch can number; as they are, if that is one."""
-    flat = [a.ravel() for a in arrays]
-    return (tuple(a[span] for a in flat) for span in spans(flat[0].size))
 
 
 @binary(pointwise.add)
@@ -203,11 +214,12 @@ def dropout(x, words, keep, scale, y, count, vectors):
         m, n = ld1(words, v), ld1(words, w)
         _store_kept(y, int32(4 * v), a, m, scale)
         _store_kept(y, int32(4 * w), b, n, scale)
-        return
-    for _ in range(EACH):
-        for i in range(int32(4 * v), min(int32(4 * v + 4), count)):
-            st1(y, int32(i), _kept(ld1(x, int32(i)), ld1(keep, int32(i)), scale))
-        v = w
+    elif v < vectors:
+        _store_kept(y, int32(4 * v), load4_nc(x, int32(4 * v)), ld1(words, v), scale)
+    i = first_rest(vectors)
+    while i < count:
+        st1(y, i, _kept(ld1(x, i), ld1(keep, i), scale))
+        i = next_rest(i)
 
 
 @device_function
