@@ -63,12 +63,15 @@ def block_max(value):
 @device_function
 def column_sum(x, start, count):
     """The sum of so many numbers from `start` on, for all threads of the block."""
-    total = float32(0)
+    a = b = c = d = float32(0)  # four loads under way
     i = int32(cuda.threadIdx.x)
     while i < count:
-        total += ld1(x, int32(start + i))
-        i = int32(i + THREADS)
-    return block_sum(total)
+        a += ld1(x, int32(start + i))
+        b += ld1(x, int32(start + i + THREADS)) if i + THREADS < count else float32(0)
+        c += ld1(x, int32(start + i + 2 * THREADS)) if i + 2 * THREADS < count else float32(0)
+        d += ld1(x, int32(start + i + 3 * THREADS)) if i + 3 * THREADS < count else float32(0)
+        i = int32(i + 4 * THREADS)
+    return block_sum((a + b) + (c + d))
 
 
 @gpu_kernel("f4* f4* i4", threads=THREADS)
