@@ -52,16 +52,16 @@ class MatrixTables(NamedTuple):
     data: DeviceArray
 
 
-_kept: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
+_kept: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
 def kept(owner: Any, name: Any, make: Any) -> Any:
     """Return ``make()``, from the last call with this owner and name on the current device."""
-    tables = _kept.setdefault(owner, {})
-    key = (id(device.current()), name)
-    if key not in tables:
-        tables[key] = make()
-    return tables[key]
+    devices = _kept.setdefault(owner, weakref.WeakKeyDictionary())
+    tables = devices.setdefault(device.current(), {})
+    if name not in tables:
+        tables[name] = make()
+    return tables[name]
 
 
 def slot_tables(stencil: Stencil) -> SlotTables:

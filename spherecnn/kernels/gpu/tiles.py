@@ -210,7 +210,7 @@ def _multiply_lines_bf16(shape: Shape) -> Any:
 
 
 def sums_to_shared(shape: Shape, precision: str) -> Any:
-    """Make ``lay_down(sums, shared, thread)``: the outputs as rows of ``columns + PAD`` floats, in place of the factors."""
+    """Make ``lay_down(sums, shared, thread)``: rows of ``columns + PAD`` outputs, where the factors were."""
     return _lay_down_fours(shape) if precision == "float32" else _lay_down_pairs(shape)
 
 
