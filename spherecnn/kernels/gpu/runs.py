@@ -24,13 +24,24 @@ class Runs(NamedTuple):
     order: DeviceArray
     data: DeviceArray
     segments: int
+    taps_of: tuple[tuple[int, ...], ...]  # of each run
+
+    @property
+    def depth(self) -> int:
+        """Taps of the longest run."""
+        return max(len(taps) for taps in self.taps_of)
+
+    @property
+    def in_order(self) -> bool:
+        """True for one run with all taps in their order."""
+        return len(self.taps_of) == 1 and list(self.taps_of[0]) == list(range(len(self.taps_of[0])))
 
 
 def runs_of(stencil: Any) -> Runs:
     """The runs of a stencil of slots; a matrix is one run of all its sites."""
     if not stencil.sparse:
         t = slot_tables(stencil)
-        return Runs(t.run, t.taps, t.places, t.segment, t.slot, t.column, t.column, nothing(), t.segments)
+        return Runs(t.run, t.taps, t.places, t.segment, t.slot, t.column, t.column, nothing(), t.segments, t.taps_of)
     return kept(stencil, "runs", lambda: _runs_of_rows(stencil))
 
 
@@ -38,7 +49,7 @@ def _runs_of_rows(stencil: Any) -> Runs:
     t, taps = row_tables(stencil), stencil.taps
     run = to_device(np.array([[0, stencil.sites_out, taps, 0]], np.int32))
     listed = to_device(np.array([(v, v) for v in range(taps + 1)], np.int32))
-    return Runs(run, listed, (stencil.sites_out,), t.first, t.first, t.site, t.order, t.data, 0)
+    return Runs(run, listed, (stencil.sites_out,), t.first, t.first, t.site, t.order, t.data, 0, (tuple(range(taps)),))
 
 
 def nothing() -> DeviceArray:

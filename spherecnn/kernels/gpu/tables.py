@@ -31,7 +31,7 @@ class SlotTables(NamedTuple):
     run: DeviceArray  # int32 (runs, 4): first place, places, taps, where they begin in `taps`
     taps: DeviceArray  # int32 (entries, 2): tap, first slot of it; one entry more ends a run
     places: tuple[int, ...]  # of each run
-    depth: int  # taps of the longest run
+    taps_of: tuple[tuple[int, ...], ...]  # of each run
 
 
 class RowTables(NamedTuple):
@@ -86,13 +86,14 @@ def _slot_tables(s: Stencil) -> SlotTables:
     segment[:, 0], segment[:-1, 1:] = ends, np.stack(records, axis=1)[order]
     share = s.share.astype(np.float32) if s.blends else np.ones(len(s.tap), np.float32)
     slot = [s.base, s.kind * longest + s.shift, s.tap, share.view(np.int32)]
-    run, taps, first = [], [], 0
+    run, taps, taps_of, first = [], [], [], 0
     for members in kinds.values():
         own = s.tap[s.first[members[0]] : s.first[members[0] + 1]]
         begin = np.flatnonzero(np.diff(own, prepend=-1)) if s.blends else np.arange(len(own))
         places = int(s.size[members].sum())
         run.append((first, places, len(begin), len(taps)))
         taps += [*zip(own[begin].tolist(), begin.tolist(), strict=True), (-1, len(own))]
+        taps_of.append(tuple(own[begin].tolist()))
         first += places
     return SlotTables(
         to_device(segment),
@@ -102,7 +103,7 @@ def _slot_tables(s: Stencil) -> SlotTables:
         to_device(np.array(run, np.int32)),
         to_device(np.array(taps, np.int32)),
         tuple(r[1] for r in run),
-        max(r[2] for r in run),
+        tuple(taps_of),
     )
 
 
