@@ -1,4 +1,3 @@
 """Importing this registers a body "cuda" with every op."""
 
-from spherecnn.kernels.gpu import pointwise  # noqa: F401
-from spherecnn.kernels.gpu import softmax as _softmax  # noqa: F401
+from spherecnn.kernels.gpu import gate, pointwise, softmax  # noqa: F401
