@@ -1,6 +1,7 @@
 """Importing this registers a body "cuda" with every op."""
 
-from spherecnn.kernels.gpu import (
-    gather_gemm,  # noqa: F401
-    weight_gradient,  # noqa: F401
-)
+import spherecnn.kernels.gpu.gate  # noqa: F401
+import spherecnn.kernels.gpu.gather_gemm  # noqa: F401
+import spherecnn.kernels.gpu.pointwise  # noqa: F401
+import spherecnn.kernels.gpu.softmax  # noqa: F401
+import spherecnn.kernels.gpu.weight_gradient  # noqa: F401
