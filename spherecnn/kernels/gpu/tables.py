@@ -19,6 +19,7 @@ from spherecnn.kernels.gpu.intrinsics import ld1, load4
 from spherecnn.stencils.base import Stencil
 
 SEGMENT, SLOT = 8, 4  # numbers of a record
+NEAR = 64  # places, of every so many the segment is listed
 
 
 class SlotTables(NamedTuple):
@@ -31,7 +32,12 @@ class SlotTables(NamedTuple):
     run: DeviceArray  # int32 (runs, 4): first place, places, taps, where they begin in `taps`
     taps: DeviceArray  # int32 (entries, 2): tap, first slot of it; one entry more ends a run
     places: tuple[int, ...]  # of each run
+<<<<<<< HEAD
     taps_of: tuple[tuple[int, ...], ...]  # of each run
+=======
+    depth: int  # taps of the longest run
+    near: DeviceArray  # int32: the segment of every NEARth place, and the last one
+>>>>>>> sites
 
 
 class RowTables(NamedTuple):
@@ -52,6 +58,7 @@ class MatrixTables(NamedTuple):
     data: DeviceArray
 
 
+<<<<<<< HEAD
 _kept: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
@@ -62,6 +69,25 @@ def kept(owner: Any, name: Any, make: Any) -> Any:
     if name not in tables:
         tables[name] = make()
     return tables[name]
+=======
+_kept: dict[int, dict[Any, Any]] = {}
+
+
+def kept(owner: Any, name: Any, make: Any) -> Any:
+    """Return ``make()``, from the last call with this owner and name on the current device.
+
+    Owners need not be hashable (matrices are not); what is kept goes with them.
+    """
+    at = id(owner)
+    if at not in _kept:
+        _kept[at] = {}
+        weakref.finalize(owner, _kept.pop, at, None).atexit = False
+    tables = _kept[at]
+    key = (device.current(), name)
+    if key not in tables:
+        tables[key] = make()
+    return tables[key]
+>>>>>>> sites
 
 
 def slot_tables(stencil: Stencil) -> SlotTables:
@@ -103,7 +129,12 @@ def _slot_tables(s: Stencil) -> SlotTables:
         to_device(np.array(run, np.int32)),
         to_device(np.array(taps, np.int32)),
         tuple(r[1] for r in run),
+<<<<<<< HEAD
         tuple(taps_of),
+=======
+        max(r[2] for r in run),
+        to_device(np.append(np.searchsorted(ends, np.arange(0, ends[-1], NEAR), "right") - 1, len(order) - 1)),
+>>>>>>> sites
     )
 
 
@@ -139,6 +170,19 @@ def locate(segment, segments, p):
     low, high = int32(0), segments
     while high - low > 1:
         middle = (low + high) >> 1
+        if ld1(segment, middle * SEGMENT) <= p:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@device_function
+def locate_near(segment, near, p):
+    """`locate` by fewer steps: most often none."""
+    low, high = ld1(near, p >> 6), int32(ld1(near, (p >> 6) + 1) + 1)
+    while high - low > 1:
+        middle = int32((low + high) >> 1)
         if ld1(segment, middle * SEGMENT) <= p:
             low = middle
         else:
