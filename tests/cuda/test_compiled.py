@@ -19,22 +19,22 @@ KERNELS = {
 }
 
 
-def compiled(name, cc):
-    """A report of a kernel of spherecnn, in a process of its own; its code may come from the user's cache."""
-    return report.report(name, cc, launch.KERNELS[name].cubin(cc))
+def compiled(name, capabilities):
+    """Reports of a kernel, in another process; its code may come from the user's cache."""
+    return {(name, cc): report.report(name, cc, launch.KERNELS[name].cubin(cc)) for cc in capabilities}
 
 
 @pytest.fixture(scope="module")
 def reports(request):
     """Reports of the kernels whose tests were asked for, by name and capability; two processes compile them."""
-    wanted = [
-        (item.callspec.params["name"], item.callspec.params["cc"])
-        for item in request.session.items
-        if item.name.startswith("test_kernel[")
-    ]
+    wanted = {}
+    for item in request.session.items:
+        if item.name.startswith("test_kernel["):
+            wanted.setdefault(item.callspec.params["name"], []).append(item.callspec.params["cc"])
+    found = {}
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-        futures = {key: pool.submit(compiled, *key) for key in wanted}
-        found = {key: future.result() for key, future in futures.items()}
+        for future in [pool.submit(compiled, name, capabilities) for name, capabilities in wanted.items()]:
+            found |= future.result()
     yield found
     print("\n" + "\n".join([report.HEADER, *(found[key].line() for key in sorted(found))]))
 
