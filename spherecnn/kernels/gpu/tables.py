@@ -32,12 +32,8 @@ class SlotTables(NamedTuple):
     run: DeviceArray  # int32 (runs, 4): first place, places, taps, where they begin in `taps`
     taps: DeviceArray  # int32 (entries, 2): tap, first slot of it; one entry more ends a run
     places: tuple[int, ...]  # of each run
-<<<<<<< HEAD
     taps_of: tuple[tuple[int, ...], ...]  # of each run
-=======
-    depth: int  # taps of the longest run
     near: DeviceArray  # int32: the segment of every NEARth place, and the last one
->>>>>>> sites
 
 
 class RowTables(NamedTuple):
@@ -58,36 +54,22 @@ class MatrixTables(NamedTuple):
     data: DeviceArray
 
 
-<<<<<<< HEAD
-_kept: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
-
-
-def kept(owner: Any, name: Any, make: Any) -> Any:
-    """Return ``make()``, from the last call with this owner and name on the current device."""
-    devices = _kept.setdefault(owner, weakref.WeakKeyDictionary())
-    tables = devices.setdefault(device.current(), {})
-    if name not in tables:
-        tables[name] = make()
-    return tables[name]
-=======
-_kept: dict[int, dict[Any, Any]] = {}
+_kept: dict[int, weakref.WeakKeyDictionary[Any, dict[Any, Any]]] = {}
 
 
 def kept(owner: Any, name: Any, make: Any) -> Any:
     """Return ``make()``, from the last call with this owner and name on the current device.
 
-    Owners need not be hashable (matrices are not); what is kept goes with them.
+    Owners need not be hashable (matrices are not); what is kept goes with them, or with the device.
     """
     at = id(owner)
     if at not in _kept:
-        _kept[at] = {}
+        _kept[at] = weakref.WeakKeyDictionary()
         weakref.finalize(owner, _kept.pop, at, None).atexit = False
-    tables = _kept[at]
-    key = (device.current(), name)
-    if key not in tables:
-        tables[key] = make()
-    return tables[key]
->>>>>>> sites
+    tables = _kept[at].setdefault(device.current(), {})
+    if name not in tables:
+        tables[name] = make()
+    return tables[name]
 
 
 def slot_tables(stencil: Stencil) -> SlotTables:
@@ -129,12 +111,8 @@ def _slot_tables(s: Stencil) -> SlotTables:
         to_device(np.array(run, np.int32)),
         to_device(np.array(taps, np.int32)),
         tuple(r[1] for r in run),
-<<<<<<< HEAD
         tuple(taps_of),
-=======
-        max(r[2] for r in run),
         to_device(np.append(np.searchsorted(ends, np.arange(0, ends[-1], NEAR), "right") - 1, len(order) - 1)),
->>>>>>> sites
     )
 
 
