@@ -6,10 +6,10 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -86,28 +86,24 @@ class Report:
 HEADER = f"{'kernel':44} cc   reg spills  shared instr."
 
 
-def tool(name: str) -> str:
+def tool(name: str) -> str | None:
     """The path of a program of the CUDA toolkit: from a wheel, or on the path."""
-    import nvidia
-
-    folders = [Path(root) / "cu13" / "bin" for root in nvidia.__path__] + [Path(sys.executable).parent]
-    for folder in folders:
-        if (folder / name).exists():
-            return str(folder / name)
-    found = shutil.which(name)
-    if found is None:
-        raise FileNotFoundError(f"{name} is not installed: pip install 'spherecnn[cuda-test]'")
-    return found
+    wheels = find_spec("nvidia")
+    folders = [Path(root) / "cu13" / "bin" for root in (wheels.submodule_search_locations or [] if wheels else [])]
+    return shutil.which(name, path=os.pathsep.join([*map(str, folders), os.environ.get("PATH", "")]))
 
 
 def report(name: str, cc: tuple[int, int], cubin: bytes) -> Report:
     """Read what a kernel was compiled to."""
-    path = os.pathsep.join([str(Path(tool("nvdisasm")).parent), os.environ.get("PATH", "")])
+    program, disassembler = tool("cuobjdump"), tool("nvdisasm")
+    if program is None or disassembler is None:
+        raise FileNotFoundError("cuobjdump and nvdisasm are not installed: pip install 'spherecnn[cuda-test]'")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "kernel.cubin"
         file.write_bytes(cubin)
-        command = [tool("cuobjdump"), "-res-usage", "-sass", str(file)]
-        told = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "PATH": path})
+        environment = {**os.environ, "NVDISASM_PATH": str(Path(disassembler).parent)}
+        command = [program, "-res-usage", "-sass", str(file)]
+        told = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     usage = _USAGE.search(told.stdout)
     opcodes = Counter(_OPCODE.findall(told.stdout))
     if usage is None or not opcodes:
