@@ -1,7 +1,13 @@
 """Importing this registers a body "cuda" with every op."""
 
-from spherecnn.kernels.gpu import pointwise  # noqa: F401
-from spherecnn.kernels.gpu import softmax as _softmax  # noqa: F401
-from spherecnn.kernels.gpu import cross_entropy as _cross_entropy  # noqa: F401
-from spherecnn.kernels.gpu import loss  # noqa: F401
-from spherecnn.kernels.gpu import optim  # noqa: F401
+import spherecnn.kernels.gpu.cross_entropy
+import spherecnn.kernels.gpu.depthwise
+import spherecnn.kernels.gpu.gate
+import spherecnn.kernels.gpu.gather_gemm
+import spherecnn.kernels.gpu.loss
+import spherecnn.kernels.gpu.optim
+import spherecnn.kernels.gpu.pointwise
+import spherecnn.kernels.gpu.softmax
+import spherecnn.kernels.gpu.spmm
+import spherecnn.kernels.gpu.weight_gradient
+import spherecnn.kernels.gpu.winograd  # noqa: F401
