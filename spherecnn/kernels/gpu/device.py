@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +14,30 @@ class Memory(Protocol):
 
     address: int
     size: int
+
+
+class Fetched(Protocol):
+    """A copy to the host that is on its way."""
+
+    @property
+    def done(self) -> bool:
+        """Whether it is there."""
+
+    def read(self) -> np.ndarray:
+        """Wait for it and return it."""
+
+
+class Graph(Protocol):
+    """Work that is recorded and run again as one; see `driver.Gpu.graph`."""
+
+    def warm(self) -> AbstractContextManager[None]:
+        """Run work with the memory of the graph, without recording it."""
+
+    def record(self) -> AbstractContextManager[None]:
+        """Record work instead of running it."""
+
+    def replay(self) -> None:
+        """Run the recorded work."""
 
 
 class Device(Protocol):
@@ -30,6 +56,15 @@ class Device(Protocol):
     def download(self, source: Any, host: np.ndarray) -> None:
         """Copy a device array into a contiguous host array of its size, and wait for it."""
 
+    def fetch(self, source: Any) -> Fetched:
+        """Start to copy a device array to the host."""
+
+    def adopt(self, address: int, stream: int | None) -> None:
+        """Make ready for memory of another library, which has put its work on `stream`."""
+
+    def graph(self) -> Graph:
+        """Return a graph to record work in."""
+
     def copy(self, to: Any, source: Any) -> None:
         """Copy one device array into another of its size."""
 
@@ -44,6 +79,7 @@ class Device(Protocol):
 
 
 _current: list[Device] = []
+_first = threading.Lock()
 
 
 def current() -> Device:
@@ -51,7 +87,9 @@ def current() -> Device:
     if not _current:
         from spherecnn.kernels.gpu.driver import Gpu
 
-        _current.append(Gpu())
+        with _first:
+            if not _current:
+                _current.append(Gpu())
     return _current[-1]
 
 
