@@ -12,6 +12,7 @@ import threading
 import traceback
 
 import numpy as np
+import pytest
 
 from spherecnn.errors import InputError
 from spherecnn.kernels.gpu import array, device
@@ -70,12 +71,10 @@ class Foreign:
 
 def sentence(function, kind=InputError):
     """The message of an error, which is one sentence."""
-    try:
+    with pytest.raises(kind) as caught:
         function()
-    except kind as error:
-        assert "\n" not in str(error)
-        return str(error)
-    raise AssertionError("no error")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 def case_arguments_reach_the_kernel_as_declared(stub):
@@ -420,8 +419,8 @@ CASES = [name for name in globals() if name.startswith("case_")]
 
 def main():
     """Run every case in a process of its own; write what went wrong as JSON."""
-    import spherecnn.kernels.gpu.driver  # noqa: F401  loaded once, before the processes part
-    import spherecnn.kernels.gpu.launch  # noqa: F401
+    import spherecnn.kernels.gpu.driver  # loaded once, before the processes part
+    import spherecnn.kernels.gpu.launch
 
     found = {}
     for name in CASES:

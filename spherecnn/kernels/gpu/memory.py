@@ -97,7 +97,7 @@ class Pinned:
     def __init__(self, size: int):
         self.size = size
         self.address = int(call(cu.cuMemAllocHost, size))
-        self.bytes = np.frombuffer((ctypes.c_uint8 * size).from_address(self.address), np.uint8)
+        self.bytes = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(self.address))
         self.event = call(cu.cuEventCreate, cu.CUevent_flags.CU_EVENT_DISABLE_TIMING)
 
     def mark(self, stream: Any) -> None:
