@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from spherecnn.errors import InputError
+
 OPS: dict[str, Op] = {}
+PLAIN = frozenset({int, float, bool, str, type(None)})
+
+
+class MixedDevices(InputError):
+    """Arrays on the CPU and on the GPU, given together."""
 
 
 class Op:
@@ -34,18 +42,37 @@ class Op:
         return register
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        device = device_of(*args)
-        body = self.bodies.get(device)
-        if body is None and device == "cuda":
-            from spherecnn.kernels.gpu import bodies  # noqa: F401  registers them
+        try:
+            device = device_of(*args, *kwargs.values())
+        except MixedDevices:
+            raise InputError(self._mixed(*args, **kwargs)) from None
+        body = self.bodies.get(device) or self._loaded(device)
+        return body(*args, **kwargs)
 
-            body = self.bodies.get(device)
-        if body is None:
+    def _loaded(self, device: str) -> Callable[..., Any]:
+        """The body on a device whose kernels are imported when its first array arrives."""
+        if device == "cuda":
+            from spherecnn.kernels.gpu import bodies  # noqa: F401  registers them
+        if device not in self.bodies:
             raise NotImplementedError(
                 f"{self.name} has no {device} kernel in this version: "
-                "copy its arrays to the host with numpy.asarray first."
+                "copy its arrays to the host with sc.to_host first."
             )
-        return body(*args, **kwargs)
+        return self.bodies[device]
+
+    def _mixed(self, *args: Any, **kwargs: Any) -> str:
+        """Say which arguments are on which device."""
+        given = inspect.signature(self.definition).bind(*args, **kwargs).arguments
+        on: dict[str, list[str]] = {"cpu": [], "cuda": []}
+        for name, value in given.items():
+            for a in value if type(value) in (tuple, list) else (value,):
+                if (device := _found((a,))) and name not in on[device]:
+                    on[device].append(name)
+        there, here = (", ".join(names) for names in (on["cuda"], on["cpu"]))
+        return (
+            f"{self.name} got {there} on the GPU and {here} on the CPU; expected arrays on one device: "
+            "move the model with model.to('cuda') and its input with sc.to_device(x), or both back to the host."
+        )
 
 
 def op(definition: Callable[..., Any]) -> Op:
@@ -55,10 +82,33 @@ def op(definition: Callable[..., Any]) -> Op:
 
 
 def device_of(*args: Any) -> str:
-    """Return the device, "cpu" or "cuda", that holds the arrays among `args`."""
+    """Return the device, "cpu" or "cuda", that holds the arrays among `args`, and in lists and tuples among them.
+
+    Raises
+    ------
+    MixedDevices
+        If they are on both.
+    """
+    return _found(args) or "cpu"
+
+
+def _found(args: Sequence[Any]) -> str:
+    """The device of all arrays among `args`; nothing if there are none."""
+    device = ""
     for a in args:
-        if isinstance(a, np.ndarray):
-            return "cpu"
-        if hasattr(a, "__cuda_array_interface__"):
-            return "cuda"
-    return "cpu"
+        kind = type(a)
+        if kind is np.ndarray:
+            found = "cpu"
+        elif kind in PLAIN:
+            continue
+        elif kind is tuple or kind is list:
+            found = _found(a)
+        elif isinstance(a, np.ndarray):
+            found = "cpu"
+        else:
+            found = "cuda" if hasattr(a, "__cuda_array_interface__") else ""
+        if found and found != device:
+            if device:
+                raise MixedDevices("arrays on the CPU and on the GPU; expected one of them: use sc.to_device")
+            device = found
+    return device

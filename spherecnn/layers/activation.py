@@ -6,6 +6,7 @@ import numpy as np
 
 from spherecnn.errors import InputError, check_array, check_choice
 from spherecnn.kernels import pointwise
+from spherecnn.kernels.arrays import keep_mask
 from spherecnn.layers.base import Array, Backward, Layer, Shape
 from spherecnn.layers.registry import generator
 
@@ -235,7 +236,7 @@ class Dropout(_SameShape):
         check_array("the input", x, "...")
         if not train or self.p == 0:
             return x, lambda dy: dy
-        keep = self.rng.random(x.shape, dtype=np.float32) >= self.p
+        keep = keep_mask(x.shape, self.p, self.rng, x)
         scale = 1 / (1 - self.p) if self.p < 1 else 0.0
 
         def backward(dy: Array) -> Array:

@@ -7,16 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from spherecnn.errors import InputError
+from spherecnn.errors import InputError, check_choice
+from spherecnn.kernels.arrays import accumulate, assign, contiguous, full, to_device, to_host
+from spherecnn.kernels.op import device_of
 
 Array = np.ndarray
 Shape = tuple[int, ...]
 Backward = Callable[..., Any]
-
-
-def contiguous(x: Array) -> Array:
-    """Return x, or a copy if it is not C-contiguous or read-only: read-only arrays are another type to the kernels."""
-    return np.require(x, requirements=["C", "W"])
+DEVICES = ("cpu", "cuda")
 
 
 class Param:
@@ -30,7 +28,7 @@ class Param:
     def grad(self) -> Array:
         """The summed gradient; zeros before the first backward pass."""
         if self._grad is None:
-            self._grad = np.zeros_like(self.value)
+            self._grad = full(self.value.shape, 0.0, self.value)
         return self._grad
 
     @property
@@ -41,9 +39,9 @@ class Param:
     def add_grad(self, grad: Array) -> None:
         """Add a fresh array to the gradient; the parameter may keep it."""
         if self._grad is None:
-            self._grad = np.ascontiguousarray(grad.reshape(self.value.shape))
+            self._grad = contiguous(grad.reshape(self.value.shape))
         else:
-            self._grad += grad.reshape(self.value.shape)
+            accumulate(self._grad, grad.reshape(self.value.shape))
 
     def zero_grad(self) -> None:
         """Forget the gradient."""
@@ -134,13 +132,59 @@ class Layer:
             return p.value.dtype
         return None
 
+    @property
+    def device(self) -> str | None:
+        """Where the parameters are, "cpu" or "cuda"; None for a layer without any, which works where its input is."""
+        for p in self.named_params().values():
+            return device_of(p.value)
+        return None
+
+    def to(self, device: str) -> Layer:
+        """Move parameters and buffers to "cpu" or "cuda" (the GPU), in place, and forget gradients; return the layer.
+
+        Nothing moves unless everything can. Inputs must be there too: ``sc.to_device(x)``.
+
+        Raises
+        ------
+        InputError
+            If the device is another, there is no GPU, or the layer is float64 and shall go to the GPU.
+
+        Examples
+        --------
+        >>> import spherecnn as sc
+        >>> sc.layers.Linear(2, 1).to("cpu").device
+        'cpu'
+        """
+        check_choice("device", device, DEVICES)
+        move = to_host if device == "cpu" else to_device
+        params = {id(p): p for _, layer in self.walk() for p in layer.params.values()}
+        values = [(p, move(p.value)) for p in params.values()]
+        buffers = [(layer.buffers, name, move(b)) for _, layer in self.walk() for name, b in layer.buffers.items()]
+        for p, value in values:
+            p.value = value
+            p.zero_grad()
+        for kept, name, value in buffers:
+            kept[name] = value
+        return self
+
     def zero_grad(self) -> None:
         """Forget all gradients."""
         for p in self.named_params().values():
             p.zero_grad()
 
     def astype(self, dtype: Any) -> Layer:
-        """Convert parameters and buffers in place to float32 or float64; return the layer."""
+        """Convert parameters and buffers in place to float32 or float64; return the layer.
+
+        Raises
+        ------
+        InputError
+            If the layer is on the GPU, where all numbers are float32.
+        """
+        if self.device == "cuda":
+            raise InputError(
+                f"astype({np.dtype(dtype)}) was asked of a layer on the GPU, where numbers are float32; expected one "
+                "on the host: move it with layer.to('cpu') first."
+            )
         for _, layer in self.walk():
             for p in layer.params.values():
                 p.value = p.value.astype(dtype)
@@ -173,7 +217,7 @@ class Layer:
         return arrays
 
     def load_state(self, arrays: dict[str, Array]) -> None:
-        """Copy `arrays` into the parameters and buffers; nothing changes unless all of them fit.
+        """Copy `arrays` into the parameters and buffers, on any device; nothing changes unless all of them fit.
 
         Raises
         ------
@@ -193,12 +237,12 @@ class Layer:
                     f"the weights are of another model: {name} has shape {arrays[name].shape}; "
                     f"expected {value.shape}: load them into the model that saved them."
                 )
-            if not np.isfinite(arrays[name]).all():
+            if not np.isfinite(to_host(arrays[name])).all():
                 raise InputError(
                     f"{name} holds NaN or infinite values; expected finite weights: use an earlier checkpoint."
                 )
         for name, value in own.items():
-            value[...] = arrays[name]
+            assign(value, arrays[name])
 
     def extra_repr(self) -> str:
         """What stands between the brackets of the repr."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from spherecnn.errors import InputError
+from spherecnn.kernels.arrays import accumulate, alias, concatenate, full, split
 from spherecnn.kernels.pointwise import add
 from spherecnn.layers.base import Array, Backward, Layer, Shape
 
@@ -50,7 +51,7 @@ class Recorder:
     def __call__(self, layer: Layer, *xs: Array) -> Any:
         y, backward = layer.forward(*xs, train=self.train)
         several = isinstance(y, tuple)
-        ys = tuple(v.view() if any(v is x for x in xs) else v for v in (y if several else (y,)))
+        ys = tuple(alias(v) if any(v is x for x in xs) else v for v in (y if several else (y,)))
         if self.train:
             sources = tuple(self.number(x) for x in xs)
             carriers = floating(ys)
@@ -74,7 +75,11 @@ class Recorder:
             reaches_input, found = wanted.pop(), [grads.pop(v, None) for v in step.made]
             if all(g is None for g in found) or live.isdisjoint(step.made):
                 continue
-            given = [np.zeros(*kind) if g is None else g for g, kind in zip(found, step.like, strict=True)]
+            near = next(g for g in found if g is not None)
+            given = [
+                full(shape, 0.0, near, dtype) if g is None else g
+                for g, (shape, dtype) in zip(found, step.like, strict=True)
+            ]
             if not reaches_input:
                 step.backward(*given, inputs=False)
                 continue
@@ -115,7 +120,7 @@ class Composite(Layer):
         raise NotImplementedError
 
     def forward(self, *xs: Array, train: bool) -> tuple[Any, Backward]:
-        xs = tuple(x.view() for x in xs)
+        xs = tuple(alias(x) for x in xs)
         like = [(x.shape, x.dtype) for x in xs]
         r = Recorder(train, xs)
         y = self.trace(r, *xs)
@@ -126,7 +131,7 @@ class Composite(Layer):
             if not inputs:
                 return None
             dxs = tuple(
-                np.zeros(shape, dtype) if dx is None and dtype.kind == "f" else dx
+                full(shape, 0.0, dys[0], dtype) if dx is None and dtype.kind == "f" else dx
                 for dx, (shape, dtype) in zip(found, like, strict=True)
             )
             return dxs if len(dxs) > 1 else dxs[0]
@@ -189,7 +194,7 @@ class Add(Layer):
         self.out_shape(*(x.shape for x in xs))
         y = add(xs[0], xs[1])
         for x in xs[2:]:
-            y += x
+            accumulate(y, x)
         n = len(xs)
         return y, lambda dy: (dy,) * n
 
@@ -238,12 +243,8 @@ class Concat(Layer):
 
     def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
         self.out_shape(*(x.shape for x in xs))
-        edges = np.cumsum([x.shape[-1] for x in xs])[:-1]
-
-        def backward(dy: Array) -> tuple[Array, ...]:
-            return tuple(np.ascontiguousarray(part) for part in np.split(dy, edges, axis=-1))
-
-        return np.concatenate(xs, axis=-1), backward
+        channels = [x.shape[-1] for x in xs]
+        return concatenate(xs, -1), lambda dy: split(dy, channels, -1)
 
     def out_shape(self, *shapes: Shape) -> Shape:
         if len(shapes) < 2 or any(s[:-1] != shapes[0][:-1] for s in shapes):

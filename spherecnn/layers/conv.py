@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from spherecnn.errors import InputError, check_array, check_at_least, check_channels, check_choice
+from spherecnn.kernels.arrays import Constants, accumulate, concatenate, split, sum_over
 from spherecnn.kernels.convolve import KeptWeights, convolve, convolve_dw, convolve_dx
 from spherecnn.kernels.gather_gemm import gather_gemm, gather_gemm_dw
 from spherecnn.layers.base import Array, Backward, Layer, Param, Shape, contiguous
@@ -269,7 +270,7 @@ class CoordConv2d(Conv2d):
             raise InputError(
                 f"groups is {groups}; expected 1 for CoordConv2d, whose kernels all read the coordinates: use Conv2d."
             )
-        self.with_r = with_r
+        self.with_r, self._constants = with_r, Constants()
         super().__init__(
             in_channels,
             out_channels,
@@ -299,16 +300,18 @@ class CoordConv2d(Conv2d):
         stencil, sites = self.check_input(x)
         whole = self.weight.value.reshape(stencil.taps, -1, self.out_channels)
         c, b = x.shape[3], None if self.bias is None else self.bias.value
-        w, w_map = np.ascontiguousarray(whole[:, :c]), np.ascontiguousarray(whole[:, c:])
-        coordinates = self.coordinates(*x.shape[1:3]).reshape(1, stencil.sites_in, -1)
+        w, w_map = split(whole, (c, whole.shape[1] - c), 1)
+        size = x.shape[1:3]
+        coordinates = self._constants.beside(x, (*size, x.dtype), lambda: self.coordinates(*size))
+        coordinates = coordinates.reshape(1, stencil.sites_in, -1)
         y = convolve(sites, w, b, stencil, exact=self.exact, kept=None if train else self._kept)
-        y += gather_gemm(coordinates, w_map, None, stencil)
+        accumulate(y, gather_gemm(coordinates, w_map, None, stencil))
 
         def backward(dy: Array, inputs: bool = True) -> Array | None:
             dy = contiguous(dy).reshape(y.shape)
             dw, db = convolve_dw(sites, dy, stencil, w, exact=self.exact)
-            dw_map, _ = gather_gemm_dw(coordinates, dy.sum(axis=0, keepdims=True), stencil)
-            self.weight.add_grad(np.concatenate([dw, dw_map], axis=1))
+            dw_map, _ = gather_gemm_dw(coordinates, sum_over(dy, (0,)).reshape(1, *y.shape[1:]), stencil)
+            self.weight.add_grad(concatenate([dw, dw_map], 1))
             if self.bias is not None:
                 self.bias.add_grad(db)
             return convolve_dx(dy, w, stencil, exact=self.exact).reshape(x.shape) if inputs else None

@@ -12,6 +12,7 @@ from spherecnn.errors import InputError, check_choice
 from spherecnn.grids import Polyhedron
 from spherecnn.grids.polyhedron import check_polyhedron
 from spherecnn.grids.resample import sampling_matrix
+from spherecnn.kernels.arrays import full
 from spherecnn.kernels.depthwise import depthwise
 from spherecnn.layers.base import Array, Backward, contiguous
 from spherecnn.layers.site_layers import BetweenGrids, SitePool, SiteUnpool, blend_sites, largest_sites
@@ -90,7 +91,7 @@ class SpherePHDPool(SitePool):
             return largest_sites(x, self.stencil(), self.return_indices)
         if self.mode == "area":
             return blend_sites(x, *(_area_matrix(self.grid, x.dtype, way) for way in (False, True)))
-        stencil, weights = self.stencil(), np.full((4, x.shape[2]), 0.25, x.dtype)
+        stencil, weights = self.stencil(), full((4, x.shape[2]), 0.25, x)
         y = depthwise(x, weights, None, stencil)
         return y, lambda dy: depthwise(contiguous(dy), weights, None, stencil.transposed)
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from spherecnn.errors import InputError, check_array, check_choice
 from spherecnn.kernels.gate import ACTIVATIONS, gate, gate_grad
-from spherecnn.layers.base import Array, Backward, Layer, Shape
+from spherecnn.layers.base import Array, Backward, Layer, Shape, contiguous
 
 
 class Gate(Layer):
@@ -30,6 +28,7 @@ class Gate(Layer):
 
     Examples
     --------
+    >>> import numpy as np
     >>> Gate("relu")(np.array([[3.0, 0.0]]))
     array([[1.5]])
     """
@@ -43,11 +42,11 @@ class Gate(Layer):
         (x,) = xs
         check_array("the input", x, "..., C")
         shape = self.out_shape(x.shape)
-        z = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
+        z = contiguous(x).reshape(-1, x.shape[-1])
         y = gate(z, self.activation)
 
         def backward(dy: Array) -> Array:
-            return gate_grad(np.ascontiguousarray(dy).reshape(y.shape), z, self.activation).reshape(x.shape)
+            return gate_grad(contiguous(dy).reshape(y.shape), z, self.activation).reshape(x.shape)
 
         return y.reshape(shape), backward
 

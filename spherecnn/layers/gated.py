@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from spherecnn.errors import InputError, check_at_least, check_choice
+from spherecnn.kernels.arrays import concatenate, split
 from spherecnn.kernels.gate import ACTIVATIONS, gate, gate_grad
 from spherecnn.layers.base import Array, Backward, Layer, Shape
 from spherecnn.layers.conv import Conv2d
@@ -134,13 +135,14 @@ class GatedConv2d(Layer):
     def _joined(self, feature: Array, gate: Array) -> Array:
         """Put features and gates (..., K) side by side within each group."""
         shape = (*feature.shape[:-1], self.groups, -1)
-        both = np.concatenate([feature.reshape(shape), gate.reshape(shape)], axis=-1)
+        both = concatenate([feature.reshape(shape), gate.reshape(shape)], -1)
         return both.reshape(*feature.shape[:-1], 2 * self.out_channels)
 
     def _parted(self, joint: Array) -> tuple[Array, Array]:
-        halves = np.split(joint.reshape(*joint.shape[:-1], self.groups, -1), 2, axis=-1)
+        each = self.out_channels // self.groups
+        halves = split(joint.reshape(*joint.shape[:-1], self.groups, 2 * each), (each, each), -1)
         first, second = (half.reshape(*joint.shape[:-1], self.out_channels) for half in halves)
-        return first.copy(), second.copy()
+        return first, second
 
     def _convolution(self) -> Conv2d:
         """The convolution to both halves; for "pair" made of the two now."""

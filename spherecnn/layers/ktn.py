@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from spherecnn.grids import Equirect
+from spherecnn.kernels.arrays import accumulate, concatenate, repeat, sum_over, transpose
 from spherecnn.layers.activation import Tanh
 from spherecnn.layers.base import Array, Backward, Layer, Param, Shape, contiguous
 from spherecnn.layers.combine import Composite
@@ -159,20 +160,20 @@ class KTNConv2d(RowConv):
         if "residual" not in self.children:
             return kernels, lambda d: base_backward(d.reshape(base.shape))
         wide, wide_backward = self._project(self.expansion)
-        ends = np.cumsum([0] + [kh * kw for kh, kw in self.widened])
+        ends = np.cumsum([0] + [kh * kw for kh, kw in self.widened]).tolist()
         backwards = []
         for g, size in enumerate(self.widened):
             around = wide[ends[g] : ends[g + 1]].reshape(*size, *shape[1:])
             found, found_backward = self.residual.forward(_samples_first(around), train=train)
-            kernels[self.taps_of(g)] += _samples_last(found).reshape(-1, *shape[1:])
+            accumulate(kernels[self.taps_of(g)], _samples_last(found).reshape(-1, *shape[1:]))
             backwards.append(found_backward)
 
         def backward(d: Array) -> None:
-            d_wide = np.empty_like(wide)
+            parts = []
             for g, size in enumerate(self.sizes):
                 found = backwards[g](_samples_first(d[self.taps_of(g)].reshape(*size, *shape[1:])))
-                d_wide[ends[g] : ends[g + 1]] = _samples_last(found).reshape(-1, wide.shape[1])
-            wide_backward(d_wide)
+                parts.append(_samples_last(found).reshape(-1, wide.shape[1]))
+            wide_backward(concatenate(parts, 0))
             base_backward(d.reshape(base.shape))
 
         return kernels, backward
@@ -180,14 +181,16 @@ class KTNConv2d(RowConv):
     def _project(self, matrix: Param) -> tuple[Array, Backward]:
         """Multiply a matrix (pixels, taps) with the planar kernel (taps, channels); backward takes its gradient."""
         flat = Param(self.weight.value.reshape(self.kernel_size**2, -1))
-        y, sites_backward = mix_sites(matrix.value[None], flat, None, pointwise((len(matrix.value),)))
+        y, sites_backward = mix_sites(
+            matrix.value.reshape(1, *matrix.value.shape), flat, None, pointwise((len(matrix.value),))
+        )
 
         def backward(dy: Array) -> None:
-            matrix.add_grad(sites_backward(dy[None], True))
+            matrix.add_grad(sites_backward(dy.reshape(y.shape), True))
             self.weight.add_grad(flat.grad)
             flat.zero_grad()
 
-        return y[0], backward
+        return y.reshape(y.shape[1:]), backward
 
     def extra_repr(self) -> str:
         return f"{self.options_repr()}, residual={'residual' in self.children}"
@@ -198,12 +201,12 @@ class KTNConv2d(RowConv):
 
 def _samples_first(kernels: Array) -> Array:
     """(kh, kw, in, out) as samples (out, kh, kw, in)."""
-    return np.ascontiguousarray(kernels.transpose(3, 0, 1, 2))
+    return transpose(kernels, (3, 0, 1, 2))
 
 
 def _samples_last(kernels: Array) -> Array:
     """(out, kh, kw, in) as (kh, kw, in, out)."""
-    return np.ascontiguousarray(kernels.transpose(1, 2, 3, 0))
+    return transpose(kernels, (1, 2, 3, 0))
 
 
 class _Residual(Composite):
@@ -235,14 +238,14 @@ class _Shared(Layer):
     def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
         (x,) = xs
         n, h, w, c = x.shape
-        repeated = Param(np.repeat(self.weight.value.reshape(9, 1, 1), c, axis=2))
-        offset = Param(np.repeat(self.bias.value, c))
+        repeated = Param(repeat(self.weight.value.reshape(9, 1, 1), c, 2))
+        offset = Param(repeat(self.bias.value, c, 0))
         y, sites_backward = mix_sites(x.reshape(n, h * w, c), repeated, offset, window((h, w), (3, 3)), groups=c)
 
         def backward(dy: Array, inputs: bool = True) -> Array | None:
             dx = sites_backward(contiguous(dy).reshape(y.shape), inputs)
-            self.weight.add_grad(repeated.grad.sum(axis=(1, 2)))
-            self.bias.add_grad(offset.grad.sum(keepdims=True))
+            self.weight.add_grad(sum_over(repeated.grad, (1, 2)))
+            self.bias.add_grad(sum_over(offset.grad, (0,)))
             repeated.zero_grad()
             offset.zero_grad()
             return None if dx is None else dx.reshape(x.shape)

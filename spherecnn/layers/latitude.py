@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from spherecnn.errors import InputError, check_array, check_at_least, check_channels
 from spherecnn.grids import Equirect
 from spherecnn.grids.equirect import check_equirect
+from spherecnn.kernels.arrays import accumulate, repeat, sum_over
+from spherecnn.kernels.spmm import spmm
 from spherecnn.layers.base import Array, Backward, Layer, Param, Shape, contiguous
 from spherecnn.layers.conv import pair
 from spherecnn.layers.registry import generator
@@ -58,6 +61,7 @@ class RowConv(Layer):
         options = self.stride, self.grid.pole_rows, biases and not alone
         self.stencil = latitude(self.grid.shape, tuple(self.sizes), self.rows, *options)
         self.first_tap = np.cumsum([0] + [kh * kw for kh, kw in self.sizes])
+        self._sums = sparse.csr_array(np.equal.outer(np.arange(self.row_groups), self.rows).astype(np.float64))
 
     def taps_of(self, group: int) -> slice:
         """Where the taps of a row group stand among all taps."""
@@ -65,7 +69,7 @@ class RowConv(Layer):
             raise InputError(
                 f"row group is {group!r}; expected 0 to {self.row_groups - 1} for this layer: choose one of them."
             )
-        return slice(self.first_tap[group], self.first_tap[group + 1])
+        return slice(int(self.first_tap[group]), int(self.first_tap[group + 1]))
 
     def check_input(self, x: Array) -> Array:
         """Refuse a wrong input; return it as (N, H W, C)."""
@@ -80,12 +84,13 @@ class RowConv(Layer):
         y, sites_backward = mix_sites(self.check_input(x), weight, inside, self.stencil, self.groups)
         out_shape = self.out_shape(x.shape)
         if added is not None:
-            y += np.repeat(added.value[list(self.rows)], out_shape[2], axis=0)
+            every = repeat(added.value, self.tied * out_shape[2], 0)  # the last group may have fewer rows
+            accumulate(y, every[: y.shape[1]])
 
         def backward(dy: Array, inputs: bool = True) -> Array | None:
             if added is not None:
-                starts = [self.tied * g for g in range(self.row_groups)]
-                added.add_grad(np.add.reduceat(dy.sum((0, 2)), starts, axis=0))
+                lines = sum_over(dy, (0, 2))
+                added.add_grad(spmm(self._sums, lines.reshape(1, *lines.shape)))
             dx = sites_backward(contiguous(dy).reshape(y.shape), inputs)
             return None if dx is None else dx.reshape(x.shape)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from spherecnn.errors import check_choice
 from spherecnn.grids.mesh import MeshGrid
+from spherecnn.kernels.arrays import concatenate, full
 from spherecnn.kernels.convolve import convolve, convolve_dw, convolve_dx
 from spherecnn.layers.base import Array, Backward, contiguous
 from spherecnn.layers.mesh import MeshConv
@@ -97,7 +98,7 @@ class MeshConvTranspose(MeshConv):
     def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
         x = self.checked(*xs)
         if self.fill == "ones":
-            x = np.concatenate([x, np.ones_like(x[:, :1])], axis=1)
+            x = concatenate([x, full((len(x), 1, x.shape[2]), 1.0, x)], 1)
         x, w, stencil = contiguous(x), self.weight.value, self.stencil()
         y = convolve(x, w, None if self.bias is None else self.bias.value, stencil, self.groups)
 

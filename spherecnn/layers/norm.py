@@ -8,6 +8,7 @@ import numpy as np
 
 from spherecnn.errors import InputError, check_array, check_at_least, check_channels
 from spherecnn.kernels import norm
+from spherecnn.kernels.arrays import move_towards, precise
 from spherecnn.layers.base import Array, Backward, Layer, Param, Shape
 
 
@@ -92,12 +93,11 @@ class BatchNorm(Layer):
         return y, backward
 
     def _running(self) -> tuple[Array, Array]:
-        return self.buffers["running_mean"].astype(np.float64), self.buffers["running_var"].astype(np.float64)
+        return precise(self.buffers["running_mean"]), precise(self.buffers["running_var"])
 
     def _track(self, mean: Array, var: Array, count: int) -> None:
-        for name, now in (("running_mean", mean), ("running_var", var * (count / (count - 1)))):
-            running = self.buffers[name]
-            running += self.momentum * (now - running)
+        move_towards(self.buffers["running_mean"], mean, self.momentum, 1.0)
+        move_towards(self.buffers["running_var"], var, self.momentum, count / (count - 1))
 
     def out_shape(self, *shapes: Shape) -> Shape:
         (shape,) = shapes

@@ -9,11 +9,12 @@ import scipy.sparse
 
 from spherecnn.errors import InputError, check_array, check_choice
 from spherecnn.grids import Grid
+from spherecnn.kernels.arrays import Constants, full, scale_sites
 from spherecnn.kernels.depthwise import depthwise
 from spherecnn.kernels.pool import NO_SWITCH, max_pool, max_pool_dx
 from spherecnn.kernels.spmm import spmm
 from spherecnn.kernels.unpool import switch_sites
-from spherecnn.layers.base import Array, Backward, Layer, Shape
+from spherecnn.layers.base import Array, Backward, Layer, Shape, contiguous
 from spherecnn.layers.conv import Pair, Window
 from spherecnn.stencils import Stencil, output_size, window
 
@@ -125,7 +126,7 @@ class MaxPool2d(_Pool2d):
         y, switch = max_pool(sites, stencil)
 
         def backward(dy: Array) -> Array:
-            return max_pool_dx(np.ascontiguousarray(dy).reshape(y.shape), switch, stencil).reshape(x.shape)
+            return max_pool_dx(contiguous(dy).reshape(y.shape), switch, stencil).reshape(x.shape)
 
         shape = (len(x), *stencil.shape_out, x.shape[3])
         if not self.return_indices:
@@ -165,20 +166,22 @@ class AvgPool2d(_Pool2d):
         padding_mode: str = "zeros",
     ):
         super().__init__(kernel_size, stride, padding, 1, padding_mode)
-        self.count_include_pad = count_include_pad
+        self.count_include_pad, self._constants = count_include_pad, Constants()
 
     def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
         (x,) = xs
         stencil, sites = self.check_input(x)
-        weights = np.full((stencil.taps, x.shape[3]), 1 / stencil.taps, x.dtype)
+        weights = full((stencil.taps, x.shape[3]), 1 / stencil.taps, x)
         y = depthwise(sites, weights, None, stencil)
-        scale = None if self.count_include_pad else self._scale(stencil, x.dtype)
-        if scale is not None:
-            y *= scale
+        scale = None
+        if not self.count_include_pad:
+            scale = self._constants.beside(x, (*x.shape[1:3], x.dtype), lambda: self._scale(stencil, x.dtype))
+            y = scale_sites(y, scale)
 
         def backward(dy: Array) -> Array:
-            dy = np.ascontiguousarray(dy).reshape(y.shape)
-            return depthwise(dy if scale is None else dy * scale, weights, None, stencil.transposed).reshape(x.shape)
+            dy = contiguous(dy).reshape(y.shape)
+            dy = dy if scale is None else scale_sites(dy, scale)
+            return depthwise(dy, weights, None, stencil.transposed).reshape(x.shape)
 
         return y.reshape(self.out_shape(x.shape)), backward
 
@@ -187,7 +190,7 @@ class AvgPool2d(_Pool2d):
         counts = np.zeros(stencil.sites_out)
         for out, _, source in stencil.slots():
             counts[out] += source >= 0
-        return (stencil.taps / np.maximum(counts, 1))[:, None].astype(dtype)
+        return (stencil.taps / np.maximum(counts, 1)).astype(dtype)
 
 
 class GlobalAvgPool(Layer):
@@ -221,10 +224,10 @@ class GlobalAvgPool(Layer):
         (x,) = xs
         out_shape = self.out_shape(x.shape)
         check_array("the input", x, ", ".join(["N", *["..."] * len(self.grid.shape), "C"]))
-        y = spmm(self._row, np.ascontiguousarray(x).reshape(len(x), self.grid.sites, -1))
+        y = spmm(self._row, contiguous(x).reshape(len(x), self.grid.sites, -1))
 
         def backward(dy: Array) -> Array:
-            return spmm(self._column, np.ascontiguousarray(dy).reshape(y.shape)).reshape(x.shape)
+            return spmm(self._column, contiguous(dy).reshape(y.shape)).reshape(x.shape)
 
         return y.reshape(out_shape), backward
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from spherecnn.errors import InputError, check_array, check_choice
 from spherecnn.kernels.spmm import spmm
-from spherecnn.layers.base import Array, Backward, Layer, Shape
+from spherecnn.layers.base import Array, Backward, Layer, Shape, contiguous
 from spherecnn.layers.conv import pair
 from spherecnn.stencils.resize import RESIZE_MODES, RESIZE_PADDING_MODES, check_resize, resize
 
@@ -49,11 +49,11 @@ class _Resize(Layer):
         check_array("the input", x, "N, H, W, C")
         n, h, w, c = x.shape
         sizes, how = ((h, w), self.size_out(h, w)), (self.mode, self.padding_mode, x.dtype)
-        y = spmm(resize(*sizes, *how), np.ascontiguousarray(x).reshape(n, h * w, c))
+        y = spmm(resize(*sizes, *how), contiguous(x).reshape(n, h * w, c))
 
         def backward(dy: Array) -> Array:
             adjoint = resize(*sizes, *how, transposed=True)
-            return spmm(adjoint, np.ascontiguousarray(dy).reshape(y.shape)).reshape(x.shape)
+            return spmm(adjoint, contiguous(dy).reshape(y.shape)).reshape(x.shape)
 
         return y.reshape(n, *sizes[1], c), backward
 

@@ -10,7 +10,7 @@ import scipy.sparse
 
 from spherecnn.errors import InputError, check_array, check_at_least
 from spherecnn.kernels.spmm import spmm
-from spherecnn.layers.base import Array, Backward, Layer, Shape
+from spherecnn.layers.base import Array, Backward, Layer, Shape, contiguous
 
 
 class Flatten(Layer):
@@ -113,10 +113,10 @@ class Broadcast(Layer):
     def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
         (x,) = xs
         check_array("the input", x, "N, C")
-        y = spmm(self._column, np.ascontiguousarray(x)[:, None])
+        y = spmm(self._column, contiguous(x).reshape(len(x), 1, -1))
 
         def backward(dy: Array) -> Array:
-            return spmm(self._row, np.ascontiguousarray(dy).reshape(y.shape)).reshape(x.shape)
+            return spmm(self._row, contiguous(dy).reshape(y.shape)).reshape(x.shape)
 
         return y.reshape(self.out_shape(x.shape)), backward
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from spherecnn.errors import InputError, check_array, check_at_least, check_channels
 from spherecnn.grids import Grid
+from spherecnn.kernels.arrays import FirstLook
 from spherecnn.kernels.pool import max_pool, max_pool_dx
 from spherecnn.kernels.spmm import spmm
 from spherecnn.kernels.unpool import switch_sites, unpool, unpool_dx
@@ -112,12 +113,16 @@ class SiteUnpool(Layer):
     pooling: str  # the layer that gives the indices
     places: str  # what the sites are
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._look = FirstLook()
+
     def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
         x, indices = xs
         check_array("the input", x, "N, P, C")
         self.out_shape(x.shape, indices.shape)
-        self._check_indices(indices)
-        index = np.ascontiguousarray(indices, np.int32)
+        self._look(indices, self._check_indices)
+        index = contiguous(indices, np.int32)
         y = unpool(contiguous(x), index, self.grid.sites)
         return y, lambda dy: (unpool_dx(contiguous(dy), index), None)
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from spherecnn.errors import InputError, check_array
+from spherecnn.kernels.arrays import FirstLook
 from spherecnn.kernels.unpool import unpool, unpool_dx
-from spherecnn.layers.base import Array, Backward, Shape
+from spherecnn.layers.base import Array, Backward, Shape, contiguous
 from spherecnn.layers.conv import Pair, pair
 from spherecnn.layers.pool import _Pool2d
 from spherecnn.stencils import Stencil
@@ -63,6 +64,7 @@ class MaxUnpool2d(_Pool2d):
     ):
         super().__init__(kernel_size, stride, padding, 1, padding_mode)
         self.output_size = None if output_size is None else pair("output_size", output_size, 1)
+        self._look = FirstLook()
 
     def image_size(self, size: Pair) -> Pair:
         """Return (rows, columns) of the image that was pooled to `size`, refusing one that has other windows."""
@@ -84,12 +86,12 @@ class MaxUnpool2d(_Pool2d):
         out_shape = self.out_shape(x.shape, indices.shape)
         n, h, w, c = x.shape
         sites = out_shape[1] * out_shape[2]
-        self._check_indices(indices, sites, (h, w), out_shape[1:3])
-        index = np.ascontiguousarray(indices, np.int32).reshape(n, h * w, c)
-        y = unpool(np.ascontiguousarray(x).reshape(index.shape), index, sites)
+        self._look(indices, lambda values: self._check_indices(values, sites, (h, w), out_shape[1:3]))
+        index = contiguous(indices, np.int32).reshape(n, h * w, c)
+        y = unpool(contiguous(x).reshape(index.shape), index, sites)
 
         def backward(dy: Array) -> tuple[Array, None]:
-            return unpool_dx(np.ascontiguousarray(dy).reshape(y.shape), index).reshape(x.shape), None
+            return unpool_dx(contiguous(dy).reshape(y.shape), index).reshape(x.shape), None
 
         return y.reshape(out_shape), backward
 
