@@ -361,6 +361,26 @@ def case_what_needs_the_host_is_not_recorded_and_the_gpu_stays_usable(stub):
     assert float(x[3]) == 3.0
 
 
+def case_a_graph_is_fed_by_the_host_before_each_replay(stub):
+    gpu, numbers = device.current(), iter(range(1, 9))
+    key, y = array.empty((2,), np.int32), array.zeros((2,), np.int32)
+
+    def step():
+        gpu.feed(key, lambda: np.full(2, next(numbers), np.int32))
+        gpu.copy(y, key)
+
+    step()
+    assert array.to_host(y).tolist() == [1, 1]
+    graph = gpu.graph()
+    with graph.record():
+        step()
+        with graph.pause():
+            assert array.to_host(y).tolist() == [1, 1]
+    for k in (2, 3):
+        graph.replay()
+        assert array.to_host(y).tolist() == [k, k]
+
+
 def case_another_thread_works_on_while_a_graph_is_recorded(stub):
     gpu, found = device.current(), []
     x = array.to_device(np.ones(3, np.float32))

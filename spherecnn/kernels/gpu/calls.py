@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from spherecnn.errors import InputError
+from spherecnn.kernels.gpu.device import CudaError, NotRecordable
 
 try:
     from cuda.bindings import driver as cu
@@ -20,14 +21,6 @@ SUCCESS, OUT_OF_MEMORY, NOT_READY = (
     cu.CUresult.CUDA_ERROR_OUT_OF_MEMORY,
     cu.CUresult.CUDA_ERROR_NOT_READY,
 )
-
-
-class CudaError(RuntimeError):
-    """A call of the driver that failed for no reason of the user's."""
-
-
-class NotRecordable(CudaError):
-    """Work that waits for the GPU, or reads memory of the host, while a graph is recorded."""
 
 
 def call(function: Any, *args: Any) -> Any:

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
+
+
+class CudaError(RuntimeError):
+    """A call of the driver that failed for no reason of the user's."""
+
+
+class NotRecordable(CudaError):
+    """Work that waits for the GPU, or reads memory of the host, while a graph is recorded."""
 
 
 class Memory(Protocol):
@@ -36,6 +45,9 @@ class Graph(Protocol):
     def record(self) -> AbstractContextManager[None]:
         """Record work instead of running it."""
 
+    def pause(self) -> AbstractContextManager[None]:
+        """Run work, inside of `record`, instead of recording it."""
+
     def replay(self) -> None:
         """Run the recorded work."""
 
@@ -64,6 +76,9 @@ class Device(Protocol):
 
     def graph(self) -> Graph:
         """Return a graph to record work in."""
+
+    def feed(self, to: Any, make: Callable[[], np.ndarray]) -> None:
+        """Copy what `make` returns into a device array; in a graph, anew before each replay."""
 
     def copy(self, to: Any, source: Any) -> None:
         """Copy one device array into another of its size."""

@@ -17,7 +17,7 @@ import gc
 import os
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,8 @@ class _Here(threading.local):
 
     def __init__(self, gpu: Gpu):
         call(cu.cuCtxSetCurrent, gpu.context)
-        self.stream, self.pool, self.recording = gpu.main, gpu.common, False
+        self.stream, self.pool = gpu.main, gpu.common
+        self.recording: Graph | None = None
         self.launchers: dict[Any, Launcher] = {}
 
 
@@ -144,8 +145,16 @@ class Gpu:
         """Return a graph to record work in."""
         return Graph(self)
 
+    def feed(self, to: Any, make: Callable[[], np.ndarray]) -> None:
+        """Copy what `make` returns into an array; in a graph, anew before each replay."""
+        graph = self._here.recording
+        if graph is None:
+            self.upload(to, make())
+        else:
+            graph.feeds.append((to, make))
+
     def _needs_host(self, what: str) -> None:
-        if self._here.recording:
+        if self._here.recording is not None:
             raise NotRecordable(f"{what} cannot be recorded in a graph: it would be the same each time")
 
     # --- memory ------------------------------------------------------------------------------------------------
@@ -238,7 +247,7 @@ class Gpu:
             most = cu.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
             call(cu.cuFuncSetAttribute, launcher.function, most, shared)
             launcher.allowed = shared
-        values = [getattr(a, "address", a) for a in args]
+        values = [0 if a is None else getattr(a, "address", a) for a in args]
         try:
             launcher.arguments.pack_into(launcher.buffer, 0, *values)
         except struct.error as error:
@@ -251,7 +260,7 @@ class Gpu:
         )
         if status != SUCCESS:
             raise CudaError(f"{kernel.name}, grid {grid}, {shared} bytes shared: {explain(status)}")
-        if self.careful and not here.recording:
+        if self.careful and here.recording is None:
             (status,) = cu.cuStreamSynchronize(here.stream)
             if status != SUCCESS:
                 raise CudaError(f"{kernel.name}, grid {grid}: {explain(status)}")

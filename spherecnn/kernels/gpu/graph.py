@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from spherecnn.kernels.gpu.calls import call, cu
 from spherecnn.kernels.gpu.memory import Pool
@@ -30,6 +32,7 @@ class Graph:
     def __init__(self, gpu: Gpu):
         self.gpu, self.pool = gpu, Pool(gpu)
         self.ready: Any = None
+        self.feeds: list[tuple[Any, Callable[[], np.ndarray]]] = []
 
     @contextlib.contextmanager
     def warm(self) -> Iterator[None]:
@@ -52,7 +55,7 @@ class Graph:
         try:
             call(cu.cuStreamBeginCapture, aside, mode)
             try:
-                with self.gpu.use(pool=self.pool, stream=aside, recording=True):
+                with self.gpu.use(pool=self.pool, stream=aside, recording=self):
                     yield
             except BaseException:
                 _, recorded = cu.cuStreamEndCapture(aside)
@@ -68,6 +71,14 @@ class Graph:
         weakref.finalize(self, cu.cuGraphExecDestroy, ready).atexit = False
         self.ready = ready
 
+    @contextlib.contextmanager
+    def pause(self) -> Iterator[None]:
+        """Run what is inside at once, in the midst of `record`: what the host prepares for the work to come."""
+        with self.gpu.use(pool=self.gpu.common, stream=self.gpu.main, recording=None):
+            yield
+
     def replay(self) -> None:
-        """Run the recorded work."""
+        """Run the recorded work, on fresh numbers where it is fed by the host (`Gpu.feed`)."""
+        for to, make in self.feeds:
+            self.gpu.upload(to, make())
         call(cu.cuGraphLaunch, self.ready, self.gpu.stream)
