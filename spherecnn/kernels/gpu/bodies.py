@@ -11,3 +11,4 @@ import spherecnn.kernels.gpu.softmax  # noqa: F401
 import spherecnn.kernels.gpu.spmm  # noqa: F401
 import spherecnn.kernels.gpu.weight_gradient  # noqa: F401
 import spherecnn.kernels.gpu.winograd  # noqa: F401
+from spherecnn.kernels.gpu import classes  # noqa: F401
