@@ -8,6 +8,7 @@ from spherecnn.kernels.cuda import cuda, int32
 from spherecnn.kernels.gpu.array import empty, to_device, to_host
 from spherecnn.kernels.gpu.intrinsics import ld1, st1
 from spherecnn.kernels.gpu.masks import philox
+from spherecnn.layers.activation import Dropout
 
 # Random123, kat_vectors: counter, key, and the four words of philox4x32-10.
 ANSWERS = [
@@ -76,3 +77,33 @@ def test_empty_mask(simulated):
 def test_share_that_is_kept():
     kept = expected_mask(1 << 20, 0.3, (1, 2)).mean()
     assert abs(kept - 0.7) < 0.002
+
+
+def test_a_graph_that_is_run_again_draws_the_masks_that_single_steps_draw():
+    from simulated_graph import RecordingDevice
+
+    from spherecnn.kernels.gpu import device
+
+    made = RecordingDevice()
+    device.push(made)
+    try:
+        like, rng, twin = to_device(np.zeros(1, np.float32)), np.random.default_rng(0), np.random.default_rng(0)
+        graph = made.graph()
+        with graph.record():
+            masks = [keep_mask((50,), 0.5, rng, like), keep_mask((50,), 0.5, rng, like)]
+        for _ in range(2):
+            graph.replay()
+            for mask in masks:
+                np.testing.assert_array_equal(to_host(mask), to_host(keep_mask((50,), 0.5, twin, like)))
+    finally:
+        device.pop()
+
+
+def test_dropout_layer(simulated):
+    x = np.ones((7, 33), np.float32)
+    y, backward = Dropout(0.25, rng=1).forward(to_device(x), train=True)
+    kept = to_host(y) != 0
+    assert 0.6 < kept.mean() < 0.9
+    np.testing.assert_allclose(to_host(y), kept / 0.75, rtol=1e-6)
+    np.testing.assert_allclose(to_host(backward(to_device(2 * x))), 2 * kept / 0.75, rtol=1e-6)
+    np.testing.assert_array_equal(to_host(Dropout(0.25, rng=1).forward(to_device(x), train=True)[0]), to_host(y))
