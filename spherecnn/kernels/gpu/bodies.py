@@ -1,10 +1,10 @@
 """Importing this registers a body "cuda" with every op."""
 
-import spherecnn.kernels.gpu.depthwise  # noqa: F401
-import spherecnn.kernels.gpu.gate  # noqa: F401
-import spherecnn.kernels.gpu.gather_gemm  # noqa: F401
-import spherecnn.kernels.gpu.pointwise  # noqa: F401
-import spherecnn.kernels.gpu.softmax  # noqa: F401
-import spherecnn.kernels.gpu.spmm  # noqa: F401
-import spherecnn.kernels.gpu.weight_gradient  # noqa: F401
+import spherecnn.kernels.gpu.depthwise
+import spherecnn.kernels.gpu.gate
+import spherecnn.kernels.gpu.gather_gemm
+import spherecnn.kernels.gpu.pointwise
+import spherecnn.kernels.gpu.softmax
+import spherecnn.kernels.gpu.spmm
+import spherecnn.kernels.gpu.weight_gradient
 import spherecnn.kernels.gpu.winograd  # noqa: F401
