@@ -132,6 +132,9 @@ class SimulatedDevice:
     def fill(self, to: Any, byte: int) -> None:
         self._write(to, byte)
 
+    def feed(self, to: Any, make: Any) -> None:
+        self.upload(to, make())
+
     def _same_size(self, one: Any, other: Any) -> None:
         if one.nbytes != other.nbytes:
             raise SimulationError(f"a copy between {one.nbytes} and {other.nbytes} bytes")

@@ -3,6 +3,13 @@
 import spherecnn.kernels.gpu.depthwise
 import spherecnn.kernels.gpu.gate
 import spherecnn.kernels.gpu.gather_gemm
+import spherecnn.kernels.gpu.arrays  # noqa: F401
+import spherecnn.kernels.gpu.axis_sums  # noqa: F401
+import spherecnn.kernels.gpu.classes  # noqa: F401
+import spherecnn.kernels.gpu.depthwise
+import spherecnn.kernels.gpu.gate
+import spherecnn.kernels.gpu.gather_gemm
+import spherecnn.kernels.gpu.masks  # noqa: F401
 import spherecnn.kernels.gpu.pointwise
 import spherecnn.kernels.gpu.softmax
 import spherecnn.kernels.gpu.spmm
