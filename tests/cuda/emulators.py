@@ -213,13 +213,10 @@ EMULATORS: dict[str, Callable[..., Any]] = {
     "st2": lambda memory, index, a, b: memory.store_many(index, (a, b)),
     "load4": lambda memory, index: memory.load_many(index, 4),
     "load4_nc": load4_nc,
-<<<<<<< HEAD
     "load4_if": lambda memory, index, there: load4_nc(memory, index) if there >= 0 else (float32(0),) * 4,
     "ld1_if": lambda memory, index, there: memory.load(index) if there >= 0 else float32(0),
     "advance": lambda memory, count: memory[count:],
-=======
     "pointer_at": pointer_at,
->>>>>>> sums
     "store4": lambda memory, index, *values: memory.store_many(index, values),
     "cp_async16": _cp_async(16),
     "cp_async4": _cp_async(4),
