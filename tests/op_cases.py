@@ -111,9 +111,9 @@ def winograd_cases() -> Iterator[OpCase]:
     for size in (2, 4):
         for picture, reads, makes, tiny in (
             ("circular", 16, 16, True),
-            ("sphere", 4, 8, True),
+            ("sphere", 16, 32, True),
             ("wide", 64, 64, False),
-            ("wide_sphere", 20, 40, False),
+            ("wide_sphere", 32, 48, False),
         ):
             for op in ("winograd", "winograd_dw"):
                 label = f"{size}-{picture}-{reads}-{makes}"
@@ -413,7 +413,7 @@ def array_cases() -> Iterator[OpCase]:
 
     yield OpCase("full", "half", given((3, 5), 0.5, x(2)))
     yield OpCase("full", "zeros", given((2, 4), 0.0, x(2)))
-    yield OpCase("full", "integers", given((7,), 3, x(2), np.int32))
+    yield OpCase("full", "integers", given((7,), 3, x(2), np.dtype(np.int32)))
     yield OpCase("concatenate", "channels", given(lambda rng: [normal(rng, 2, 3, c) for c in (2, 1, 4)], 2))
     yield OpCase("concatenate", "fours", given(lambda rng: [normal(rng, 2, 3, c) for c in (4, 8)], -1))
     yield OpCase("concatenate", "rows", given(lambda rng: [normal(rng, 2, n, 3) for n in (1, 5)], 1))
