@@ -5,6 +5,8 @@ made of its NumPy definition; so results agree with those on NumPy arrays, and w
 """
 
 import copy
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -12,11 +14,12 @@ from cases import CASES
 from test_models import TINY
 
 import spherecnn as sc
+from spherecnn.errors import InputError
 from spherecnn.kernels import arrays
-from spherecnn.kernels.op import OPS
+from spherecnn.kernels.op import OPS, device_of
 from spherecnn.layers.combine import floating
 from spherecnn.models import MESH_MODELS, MODELS
-from spherecnn.testing import smooth_input
+from spherecnn.testing import check_op, smooth_input
 
 
 class ForeignArray:
@@ -100,7 +103,7 @@ def definition_of(operation):
 
 @pytest.fixture
 def elsewhere(monkeypatch):
-    """Every op takes foreign arrays; to_device, to_host and assign do."""
+    """Every op takes foreign arrays, and so do copies to the GPU and back."""
     for operation in OPS.values():
         monkeypatch.setitem(operation.bodies, "cuda", definition_of(operation))
     whole = {
@@ -184,3 +187,190 @@ def networks():
 def test_every_network_runs_on_another_type_of_array(name, elsewhere):
     net, grid = networks()[name]()
     run_on_both(net, [smooth_input(2, *grid.shape, 2)], rtol=1e-9)
+
+
+def test_arrays_on_the_gpu_have_what_these_have():
+    """Everything above, and weak references, by which networks tell their values apart."""
+    for name in vars(ForeignArray).keys() - {"_values", "__module__", "__array_function__", "__iter__", "__bool__"}:
+        assert hasattr(sc.DeviceArray, name), name
+
+
+# --- where a layer is ---------------------------------------------------------------------------------------------
+
+
+def test_a_layer_moves_there_and_back(elsewhere):
+    net = sc.layers.Sequential(sc.layers.Linear(2, 3, rng=0), sc.layers.BatchNorm(3))
+    net[0].weight.grad.fill(1)
+    before = {name: value.copy() for name, value in net.state().items()}
+    assert net.device == "cpu"
+    assert net.to("cuda") is net
+    assert net.device == "cuda"
+    assert not net[0].weight.has_grad
+    assert {type(v) for v in net.state().values()} == {ForeignArray}
+    kept = net.state()["0.weight"]
+    net.load_state({name: value + 1 for name, value in before.items()})
+    assert net.state()["0.weight"] is kept
+    net.load_state({name: ForeignArray(value + 2) for name, value in before.items()})
+    net.to("cpu").to("cpu")
+    assert net.device == "cpu"
+    for name, value in net.state().items():
+        np.testing.assert_array_equal(value, before[name] + 2)
+
+
+def test_a_shared_parameter_stays_shared(elsewhere):
+    first, second = sc.layers.Linear(2, 2, rng=0), sc.layers.Linear(2, 2, rng=0)
+    second.weight = first.weight
+    sc.layers.Sequential(first, second).to("cuda")
+    assert type(first.weight.value) is ForeignArray
+    assert second.weight is first.weight
+
+
+def test_a_layer_moves_whole_or_not_at_all(elsewhere, monkeypatch):
+    net = sc.layers.Sequential(sc.layers.Linear(2, 2, rng=0), sc.layers.BatchNorm(2))
+
+    def narrow(x):
+        if x.ndim == 1:
+            raise InputError("no memory is left")
+        return ForeignArray(x)
+
+    monkeypatch.setattr(sc.layers.base, "to_device", narrow)
+    with pytest.raises(InputError, match="no memory"):
+        net.to("cuda")
+    assert {type(v) for v in net.state().values()} == {np.ndarray}
+
+
+def test_a_layer_without_parameters_is_where_its_input_is(elsewhere):
+    relu = sc.layers.ReLU().to("cuda")
+    assert relu.device is None
+    assert type(relu(there(np.ones((1, 2))))) is ForeignArray
+
+
+def test_what_does_not_fit_is_said(elsewhere):
+    linear = sc.layers.Linear(2, 2, rng=0)
+    with pytest.raises(InputError, match="device is 'gpu'; expected one of 'cpu', 'cuda'"):
+        linear.to("gpu")
+    linear.to("cuda")
+    with pytest.raises(InputError, match=r"astype\(float64\) .* move it with layer.to\('cpu'\) first"):
+        linear.astype("float64")
+    with pytest.raises(InputError, match=r"got w, b on the GPU and x on the CPU; .* model.to\('cuda'\)"):
+        linear(np.ones((1, 2), np.float32))
+    with pytest.raises(InputError, match="bias holds NaN"):
+        linear.load_state({"weight": np.ones((2, 2)), "bias": ForeignArray(np.array([0, np.nan]))})
+    with pytest.raises(InputError, match="concatenate got arrays on the GPU and arrays on the CPU"):
+        arrays.concatenate([np.ones(2), there(np.ones(2))], 0)
+    with pytest.raises(InputError, match="dtype uint8; expected int32"):
+        arrays.contiguous(there(np.ones(2, np.uint8)), np.int32)
+
+
+def test_an_op_without_a_body_for_a_device_is_named(elsewhere, monkeypatch):
+    monkeypatch.delitem(arrays.repeat.bodies, "cuda")
+    monkeypatch.setitem(sys.modules, "spherecnn.kernels.gpu.bodies", types.ModuleType("bodies"))
+    with pytest.raises(NotImplementedError, match="repeat has no cuda kernel in this version"):
+        arrays.repeat(there(np.ones(2)), 2, 0)
+
+
+@pytest.mark.parametrize("args", [(), (1, 2.0, None, "x"), ((2, 3), [4])])
+def test_without_arrays_the_device_is_the_cpu(args):
+    assert device_of(*args) == "cpu"
+    assert device_of(*args, [(), (there(np.ones(1)),)]) == "cuda"
+    assert device_of(*args, np.ma.masked_array([1])) == "cpu"
+
+
+def test_indices_are_looked_at_once(elsewhere, monkeypatch):
+    """A look waits for the GPU: of each shape the first is looked at, until one was right."""
+    looks = []
+    monkeypatch.setattr(arrays, "to_host", lambda x: looks.append(x) or here(x))
+    unpool, x = sc.layers.MaxUnpool2d(2), there(np.ones((1, 1, 2, 1)))
+    right, wrong = (there(np.array(i, np.int32).reshape(1, 1, 2, 1)) for i in ([0, 3], [0, 1]))
+    for expected in (1, 2):
+        with pytest.raises(InputError, match=r"index 1 does not lie in window \(0, 1\)"):
+            unpool(x, wrong)
+        assert len(looks) == expected
+    for _ in range(2):
+        np.testing.assert_array_equal(here(unpool(x, right))[0, :, :, 0], [[1, 0, 0, 1], [0, 0, 0, 0]])
+    assert len(looks) == 3
+
+
+# --- the ops ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1])
+def test_joining_and_cutting(axis):
+    x = np.arange(60.0).reshape(3, 4, 5)
+    size = x.shape[axis]
+    parts = arrays.split(x, (1, size - 1), axis)
+    for part, expected in zip(parts, np.split(x, [1], axis), strict=True):
+        np.testing.assert_array_equal(part, expected)
+        assert part.flags.c_contiguous
+        assert not np.shares_memory(part, x)
+    np.testing.assert_array_equal(arrays.concatenate(parts, axis), x)
+    check_op(arrays.split, x, (1, size - 1), axis)
+    check_op(arrays.concatenate, parts, axis)
+
+
+def test_turning():
+    x = np.arange(24.0).reshape(2, 3, 4)
+    y = arrays.transpose(x, (2, 0, 1))
+    assert [y[k, i, j] for i in range(2) for j in range(3) for k in range(4)] == list(range(24))
+    assert y.flags.c_contiguous
+    check_op(arrays.transpose, x, (2, 0, 1))
+
+
+def test_adding_in_place():
+    total = np.zeros((2, 3, 2))
+    for x in (np.arange(2.0), np.arange(6.0).reshape(1, 3, 2), np.arange(12.0).reshape(2, 3, 2)):
+        arrays.accumulate(total, x)
+        check_op(arrays.accumulate, total, x)
+    np.testing.assert_array_equal(total[1], [[6, 9], [10, 13], [14, 17]])
+    part = np.zeros(4)
+    arrays.accumulate(part[1:3], np.ones(2))
+    assert part.tolist() == [0, 1, 1, 0]
+
+
+def test_scaling_sites():
+    x = np.ones((2, 3, 2), np.float32)
+    y = arrays.scale_sites(x, np.array([1, 2, 3], np.float32))
+    assert y[1, :, 1].tolist() == [1, 2, 3]
+    check_op(arrays.scale_sites, x, np.array([0.1, 0.2, 0.3], np.float32))
+
+
+def test_running_statistics_move():
+    running = np.array([1, 2], np.float32)
+    arrays.move_towards(running, np.array([3.0, 6.0]), 0.5, 2.0)
+    assert running.tolist() == [3.5, 7]
+    assert running.dtype == np.float32
+
+
+def test_full_is_of_the_kind_asked_for(elsewhere):
+    like = np.zeros(1, np.float32)
+    assert arrays.full((2, 1), 3.0, like).dtype == np.float32
+    assert arrays.full((2,), 0.0, like, np.int32).tolist() == [0, 0]
+    assert type(arrays.full((2,), 0.0, there(like))) is ForeignArray
+    assert arrays.full((2, 1), 3.0, like).tolist() == [[3], [3]]
+
+
+def test_masks_are_those_of_the_generator():
+    keep = arrays.keep_mask((2, 3), 0.4, np.random.default_rng(5), np.zeros(1))
+    np.testing.assert_array_equal(keep, np.random.default_rng(5).random((2, 3), np.float32) >= 0.4)
+
+
+def test_constants_are_made_once_for_each_key():
+    made, constants, x = [], arrays.Constants(), np.zeros(1)
+    for key in [(1,), (2,), (1,), *((k,) for k in range(3, 11)), (1,)]:
+        table = constants.beside(x, key, lambda key=key: made.append(key) or np.array(key))
+        assert table.tolist() == list(key)
+    assert made.count((1,)) == 2  # it was the oldest when there were too many
+    assert len(constants.kept) == arrays.MOST_CONSTANTS
+
+
+def test_contiguous_copies_only_what_the_kernels_cannot_take():
+    x = np.arange(6.0).reshape(2, 3)
+    assert arrays.contiguous(x) is x
+    assert arrays.contiguous(x.T).flags.c_contiguous
+    frozen = x.copy()
+    frozen.setflags(write=False)
+    assert arrays.contiguous(frozen).flags.writeable
+    assert arrays.contiguous(np.array([1], np.int64), np.int32).dtype == np.int32
+    other = arrays.alias(x.T)
+    assert other is not x.T
+    assert np.shares_memory(other, x)

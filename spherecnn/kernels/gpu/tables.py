@@ -28,6 +28,10 @@ class SlotTables(NamedTuple):
     slot: DeviceArray  # int32 (slots, 4): base, column with its shift, tap, bits of the share
     column: DeviceArray  # int32
     segments: int
+    run: DeviceArray  # int32 (runs, 4): first place, places, taps, where they begin in `taps`
+    taps: DeviceArray  # int32 (entries, 2): tap, first slot of it; one entry more ends a run
+    places: tuple[int, ...]  # of each run
+    depth: int  # taps of the longest run
 
 
 class RowTables(NamedTuple):
@@ -61,24 +65,44 @@ def kept(owner: Any, name: Any, make: Any) -> Any:
 
 
 def slot_tables(stencil: Stencil) -> SlotTables:
-    """Return the tables of a stencil of slots (not of a `SparseStencil`)."""
+    """Return the tables of a stencil of slots (not of a `SparseStencil`).
+
+    Segments whose slots have the same taps stand together, as runs: their sites may share a block of threads.
+    """
     return kept(stencil, "slots", lambda: _slot_tables(stencil))
 
 
 def _slot_tables(s: Stencil) -> SlotTables:
-    longest = s.column.shape[1]
-    ends = np.concatenate([[0], np.cumsum(s.size)])
-    zero = np.zeros_like(s.start)
-    records = [ends[:-1], s.start, s.out_base, s.out_kind * longest, s.first[:-1], np.diff(s.first), s.bias, zero]
-    share = s.share.astype(np.float32) if s.blends else np.ones(len(s.tap), np.float32)
-    slots = [s.base, s.kind * longest + s.shift, s.tap, share.view(np.int32)]
+    longest, slots = s.column.shape[1], np.diff(s.first)
+    kinds: dict[bytes, list[int]] = {}
+    for g in range(len(s.size)):
+        kinds.setdefault(s.tap[s.first[g] : s.first[g + 1]].tobytes(), []).append(g)
+    order = np.concatenate(list(kinds.values()))
+    size, zero = s.size[order], np.zeros_like(s.start)
+    ends = np.concatenate([[0], np.cumsum(size)])
+    records = [s.start, s.out_base, s.out_kind * longest, s.first[:-1], slots, s.bias, zero]
     # One record more, which ends the last segment.
-    segment = np.append(np.stack(records, axis=1), [[ends[-1], *[0] * (SEGMENT - 1)]], axis=0)
+    segment = np.zeros((len(order) + 1, SEGMENT), np.int32)
+    segment[:, 0], segment[:-1, 1:] = ends, np.stack(records, axis=1)[order]
+    share = s.share.astype(np.float32) if s.blends else np.ones(len(s.tap), np.float32)
+    slot = [s.base, s.kind * longest + s.shift, s.tap, share.view(np.int32)]
+    run, taps, first = [], [], 0
+    for members in kinds.values():
+        own = s.tap[s.first[members[0]] : s.first[members[0] + 1]]
+        begin = np.flatnonzero(np.diff(own, prepend=-1)) if s.blends else np.arange(len(own))
+        places = int(s.size[members].sum())
+        run.append((first, places, len(begin), len(taps)))
+        taps += [*zip(own[begin].tolist(), begin.tolist(), strict=True), (-1, len(own))]
+        first += places
     return SlotTables(
-        to_device(segment.astype(np.int32)),
-        to_device(np.stack(slots, axis=1).astype(np.int32)),
+        to_device(segment),
+        to_device(np.stack(slot, axis=1).astype(np.int32)),
         to_device(s.column.ravel()),
-        len(s.size),
+        len(order),
+        to_device(np.array(run, np.int32)),
+        to_device(np.array(taps, np.int32)),
+        tuple(r[1] for r in run),
+        max(r[2] for r in run),
     )
 
 

@@ -1,0 +1,248 @@
+"""Products of two tiles in shared memory, summed in registers: by the ordinary units, or by tensor cores.
+
+A block of threads makes `rows` x `columns` outputs. Of the two factors it holds `depth` places of the reduction at a
+time, in `stages` buffers. The factories below close over such a `Shape` and return device functions:
+``multiply(shared, a, b, sums, warp or thread...)`` adds one stage, ``finish`` hands the sums over.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from spherecnn.kernels.cuda import cuda, device_function, float32, uint32
+from spherecnn.kernels.gpu.intrinsics import (
+    bits_f32,
+    ldmatrix_x4,
+    load4,
+    mma_bf16,
+    mma_tf32,
+    pack_bf16x2,
+    st2,
+    store4,
+)
+
+DEPTH = 32
+PAD = 4
+LINE = DEPTH + PAD  # floats of a row of a tile: rows start 4 banks apart, so that 8 of them are read at once
+
+
+class Shape(NamedTuple):
+    """How a block divides its outputs."""
+
+    rows: int
+    columns: int
+    warps_down: int
+    warps_across: int
+    stages: int
+    blocks: int  # that shall fit on a multiprocessor
+
+    @property
+    def threads(self) -> int:
+        return 32 * self.warps_down * self.warps_across
+
+    @property
+    def across(self) -> int:
+        """Threads beside each other, where each makes a few rows and columns by itself."""
+        return self.threads // 16
+
+    @property
+    def own_rows(self) -> int:
+        return self.rows // 16
+
+    @property
+    def own_columns(self) -> int:
+        return self.columns // self.across
+
+    @property
+    def sums(self) -> int:
+        """Outputs of a thread."""
+        return self.rows * self.columns // self.threads
+
+
+def column_of_line(shape: Shape, precision: str) -> Any:
+    """Make the function that says which column a line of the second tile holds.
+
+    Without tensor cores a thread makes four neighbouring columns, for stores of 16 bytes, and reads lines that other
+    threads' lines lie between, for loads without conflicts.
+    """
+    across = shape.across
+    if precision != "float32":
+
+        @device_function
+        def column(line):
+            return line
+
+        return column
+
+    @device_function
+    def column_of_four(line):
+        within = line % (4 * across)
+        return line - within + (within % across) * 4 + within // across
+
+    return column_of_four
+
+
+# --- both factors with the reduction along a line: forward, and data gradients -----------------------------------
+
+
+def multiply_lines(shape: Shape, precision: str) -> Any:
+    """Make ``multiply(shared, a, b, sums, thread)``: sums += A B^T of the tiles at a and b."""
+    if precision == "float32":
+        return _multiply_lines_plainly(shape)
+    return _multiply_lines_tf32(shape) if precision == "tf32" else _multiply_lines_bf16(shape)
+
+
+def _multiply_lines_plainly(shape: Shape) -> Any:
+    across, own_rows, own_columns = shape.across, shape.own_rows, shape.own_columns
+    quads = 4 * own_columns
+
+    @device_function
+    def multiply(shared, a, b, sums, thread):
+        from_a, from_b = a + (thread // across) * LINE, b + (thread % across) * LINE
+        for k in range(0, DEPTH, 4):
+            q = cuda.local.array(quads, float32)
+            for j in range(own_columns):
+                four = load4(shared, from_b + j * across * LINE + k)
+                q[4 * j] = four[0]
+                q[4 * j + 1] = four[1]
+                q[4 * j + 2] = four[2]
+                q[4 * j + 3] = four[3]
+            for i in range(own_rows):
+                p = load4(shared, from_a + i * 16 * LINE + k)
+                for j in range(own_columns):
+                    at = i * own_columns + j
+                    total = sums[at] + p[0] * q[4 * j]
+                    total += p[1] * q[4 * j + 1]
+                    total += p[2] * q[4 * j + 2]
+                    sums[at] = total + p[3] * q[4 * j + 3]
+
+    return multiply
+
+
+def _multiply_lines_tf32(shape: Shape) -> Any:
+    down, across = shape.rows // shape.warps_down // 16, shape.columns // shape.warps_across // 8
+    warps_across, high, wide = shape.warps_across, 16 * down, 8 * across
+    words_a, words_b, pairs = 4 * down, 2 * across, across // 2
+
+    @device_function
+    def multiply(shared, a, b, sums, thread):
+        lane, warp = thread & 31, thread >> 5
+        from_a = a + ((warp // warps_across) * high + (lane & 15)) * LINE + ((lane >> 4) << 2)
+        from_b = b + ((warp % warps_across) * wide + (lane & 7) + ((lane >> 4) << 3)) * LINE + (((lane >> 3) & 1) << 2)
+        for k in range(0, DEPTH, 8):
+            p, q = cuda.local.array(words_a, uint32), cuda.local.array(words_b, uint32)
+            for i in range(down):
+                f = ldmatrix_x4(shared, from_a + i * 16 * LINE + k)
+                # half of the last digit that is kept: the tensor core cuts the rest off
+                p[4 * i] = f[0] + uint32(0x1000)
+                p[4 * i + 1] = f[1] + uint32(0x1000)
+                p[4 * i + 2] = f[2] + uint32(0x1000)
+                p[4 * i + 3] = f[3] + uint32(0x1000)
+            for j in range(pairs):
+                f = ldmatrix_x4(shared, from_b + j * 16 * LINE + k)
+                q[4 * j] = f[0]
+                q[4 * j + 1] = f[1]
+                q[4 * j + 2] = f[2]
+                q[4 * j + 3] = f[3]
+            for i in range(down):
+                for j in range(across):
+                    at, u, v = (i * across + j) * 4, 4 * i, 2 * j
+                    d = mma_tf32(
+                        p[u], p[u + 1], p[u + 2], p[u + 3], q[v], q[v + 1],
+                        sums[at], sums[at + 1], sums[at + 2], sums[at + 3],
+                    )  # fmt: skip
+                    sums[at] = d[0]
+                    sums[at + 1] = d[1]
+                    sums[at + 2] = d[2]
+                    sums[at + 3] = d[3]
+
+    return multiply
+
+
+@device_function
+def pack(low, high):
+    """Two words of float32 as two bfloat16. Any order of the reduction will do that is the same in both factors."""
+    return pack_bf16x2(bits_f32(high), bits_f32(low))
+
+
+def _multiply_lines_bf16(shape: Shape) -> Any:
+    down, across = shape.rows // shape.warps_down // 16, shape.columns // shape.warps_across // 8
+    warps_across, high, wide = shape.warps_across, 16 * down, 8 * across
+    words_a, words_b, pairs = 4 * down, 2 * across, across // 2
+
+    @device_function
+    def multiply(shared, a, b, sums, thread):
+        lane, warp = thread & 31, thread >> 5
+        from_a = a + ((warp // warps_across) * high + (lane & 15)) * LINE + ((lane >> 4) << 2)
+        from_b = b + ((warp % warps_across) * wide + (lane & 7) + ((lane >> 4) << 3)) * LINE + (((lane >> 3) & 1) << 2)
+        for k in range(0, DEPTH, 16):
+            p, q = cuda.local.array(words_a, uint32), cuda.local.array(words_b, uint32)
+            for i in range(down):
+                f = ldmatrix_x4(shared, from_a + i * 16 * LINE + k)
+                h = ldmatrix_x4(shared, from_a + i * 16 * LINE + k + 8)
+                p[4 * i] = pack(f[0], f[2])
+                p[4 * i + 1] = pack(f[1], f[3])
+                p[4 * i + 2] = pack(h[0], h[2])
+                p[4 * i + 3] = pack(h[1], h[3])
+            for j in range(pairs):
+                f = ldmatrix_x4(shared, from_b + j * 16 * LINE + k)
+                h = ldmatrix_x4(shared, from_b + j * 16 * LINE + k + 8)
+                q[4 * j] = pack(f[0], f[1])
+                q[4 * j + 1] = pack(h[0], h[1])
+                q[4 * j + 2] = pack(f[2], f[3])
+                q[4 * j + 3] = pack(h[2], h[3])
+            for i in range(down):
+                for j in range(across):
+                    at, u, v = (i * across + j) * 4, 4 * i, 2 * j
+                    d = mma_bf16(
+                        p[u], p[u + 1], p[u + 2], p[u + 3], q[v], q[v + 1],
+                        sums[at], sums[at + 1], sums[at + 2], sums[at + 3],
+                    )  # fmt: skip
+                    sums[at] = d[0]
+                    sums[at + 1] = d[1]
+                    sums[at + 2] = d[2]
+                    sums[at + 3] = d[3]
+
+    return multiply
+
+
+# --- the sums, from registers to a tile in shared memory ---------------------------------------------------------
+
+
+def sums_to_shared(shape: Shape, precision: str) -> Any:
+    """Make ``lay_down(sums, shared, thread)``: the outputs as rows of ``columns + PAD`` floats, in place of the factors."""
+    return _lay_down_fours(shape) if precision == "float32" else _lay_down_pairs(shape)
+
+
+def _lay_down_fours(shape: Shape) -> Any:
+    across, own_rows, own_columns, line = shape.across, shape.own_rows, shape.own_columns, shape.columns + PAD
+    fours = own_columns // 4
+
+    @device_function
+    def lay_down(sums, shared, thread):
+        start = (thread // across) * line + (thread % across) * 4
+        for i in range(own_rows):
+            for j in range(fours):
+                s = i * own_columns + 4 * j
+                to = start + i * 16 * line + j * 4 * across
+                store4(shared, to, sums[s], sums[s + 1], sums[s + 2], sums[s + 3])
+
+    return lay_down
+
+
+def _lay_down_pairs(shape: Shape) -> Any:
+    down, across = shape.rows // shape.warps_down // 16, shape.columns // shape.warps_across // 8
+    warps_across, high, wide, line = shape.warps_across, 16 * down, 8 * across, shape.columns + PAD
+
+    @device_function
+    def lay_down(sums, shared, thread):
+        lane, warp = thread & 31, thread >> 5
+        row, column = (warp // warps_across) * high + (lane >> 2), (warp % warps_across) * wide + 2 * (lane & 3)
+        start = row * line + column
+        for i in range(down):
+            for j in range(across):
+                s, to = (i * across + j) * 4, start + i * 16 * line + j * 8
+                st2(shared, to, sums[s], sums[s + 1])
+                st2(shared, to + 8 * line, sums[s + 2], sums[s + 3])
+
+    return lay_down

@@ -1,0 +1,40 @@
+"""CUDA kernels are tested where the extra ``cuda-test`` is installed, with or without a GPU."""
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+NEEDED = ("numba_cuda", "greenlet", "cuda.bindings")
+MISSING = [name for name in NEEDED if find_spec(name.partition(".")[0]) is None or find_spec(name) is None]
+
+# Without the extra, one test says why the others are not there.
+collect_ignore = [file.name for file in HERE.glob("*.py") if MISSING and file.name != "test_installed.py"]
+sys.path.append(str(HERE.parent))  # tests/cases.py
+
+
+@pytest.fixture
+def missing_packages():
+    """Packages that these tests need and that are not installed; where they must be, that is an error."""
+    if MISSING and os.environ.get("SPHERECNN_TEST_CUDA"):
+        pytest.fail(f"SPHERECNN_TEST_CUDA is set and {', '.join(MISSING)} cannot be imported")
+    return MISSING
+
+
+@pytest.fixture(params=[1, 2], ids=["backwards", "shuffled"])
+def simulated(request):
+    """A simulated device, in two orders of threads and blocks; afterwards nothing may be written beside its arrays."""
+    from simulated import SimulatedDevice
+
+    from spherecnn.kernels.gpu import device
+
+    made = SimulatedDevice(request.param)
+    device.push(made)
+    try:
+        yield made
+    finally:
+        device.pop()
+    made.check()
