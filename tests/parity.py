@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import numpy as np
@@ -63,15 +62,3 @@ def compare(name: str, results: Any, expected: Any, rtol: float) -> float:
         assert error <= rtol, f"{name}: value {i} is off by {error:.3g} of the largest; {rtol:g} is allowed"
         worst = max(worst, error)
     return worst
-
-
-@contextlib.contextmanager
-def seeded(layer: Any, seed: int = 0) -> Any:
-    """Give every layer below the same random numbers, whatever it drew before."""
-    drawn = [part for _, part in layer.walk() if isinstance(getattr(part, "rng", None), np.random.Generator)]
-    before = [part.rng.bit_generator.state for part in drawn]
-    for i, part in enumerate(drawn):
-        part.rng.bit_generator.state = np.random.default_rng(seed + i).bit_generator.state
-    yield
-    for part, state in zip(drawn, before, strict=True):
-        part.rng.bit_generator.state = state
