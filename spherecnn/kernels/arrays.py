@@ -101,7 +101,7 @@ def sum_over(x: Array, axes: tuple[int, ...]) -> Array:
     >>> sum_over(np.array([[1, 2], [3, 4]]), (0,))
     array([4, 6])
     """
-    return x.sum(axis=axes)
+    return np.asarray(x.sum(axis=axes))
 
 
 @op

@@ -232,6 +232,7 @@ def _adopt(x: Any) -> DeviceArray:
         row *= size
     if told.get("mask") is not None:
         raise InputError("an array on the GPU has a mask; expected one without: fill its gaps first.")
+    device.current().adopt(told["data"][0], told.get("stream"))
     return DeviceArray(_Foreign(x, told["data"][0], math.prod(shape) * kind.itemsize), 0, shape, kind)
 
 

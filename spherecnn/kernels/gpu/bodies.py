@@ -7,3 +7,4 @@ import spherecnn.kernels.gpu.pointwise
 import spherecnn.kernels.gpu.softmax
 import spherecnn.kernels.gpu.spmm
 import spherecnn.kernels.gpu.weight_gradient  # noqa: F401
+from spherecnn.kernels.gpu import classes  # noqa: F401
