@@ -436,6 +436,9 @@ def array_cases() -> Iterator[OpCase]:
     yield OpCase("scale_sites", "fours", given(x(2, 5, 8), x(5)))
     yield OpCase("move_towards", "moments", given(x(5), x(5), 0.1, 1.25))
     yield OpCase("precise", "moments", given(x(5)))
+    yield OpCase("argmax", "few", given(x(2, 5, 3)))
+    yield OpCase("argmax", "many", given(x(3, 300)))
+    yield OpCase("argmax", "large", given(x(4, 64, 128, 13)), tiny=False)
     for label, args in (
         ("transpose-large", given(x(64, 130, 33), (1, 2, 0))),
         ("concatenate-large", given(lambda rng: [normal(rng, 4, 2048, c) for c in (64, 32)], 2)),
