@@ -36,7 +36,11 @@ class Graph:
 
     @contextlib.contextmanager
     def warm(self) -> Iterator[None]:
-        """Run work with the memory of this graph, without recording it: kernels and tables are loaded by that."""
+        """Run work with the memory of this graph, without recording it: kernels and tables are loaded by that.
+
+        What other work has left free goes back to the driver, so that this can have it.
+        """
+        self.gpu.common.release()
         with self.gpu.use(pool=self.pool):
             yield
 
