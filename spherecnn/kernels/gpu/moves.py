@@ -36,6 +36,7 @@ def _mover(size: int) -> Any:
         f"{POINTER[size]} {POINTER[size]} i4 {'i4 i4 i4 u4 i4 ' * (AXES - 1)}i4 i4",
         threads=THREADS,
         constants=(size,),
+        budget=80,
         claims=("LDG.E.128", "STG.E.128") if size == 16 else (),
     )
     def move(x, y, pieces, n4, s4, t4, m4, h4, n3, s3, t3, m3, h3, n2, s2, t2, m2, h2, n1, s1, t1, m1, h1, s0, t0):
@@ -62,7 +63,7 @@ def _mover(size: int) -> Any:
 MOVERS = {size: _mover(size) for size in POINTER}
 
 
-@gpu_kernel("i4* i4* i4 i4 i4 u4 i4 i4 u4 i4", threads=THREADS)
+@gpu_kernel("i4* i4* i4 i4 i4 u4 i4 i4 u4 i4", threads=THREADS, budget=200)
 def turn(x, y, rows, columns, across, multiplier, shift, tiles, multiplier_2, shift_2):
     """Turn matrices: a tile is read along its rows and written along its columns."""
     tile = cuda.shared.array(WORDS, int32)
