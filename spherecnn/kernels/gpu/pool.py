@@ -115,9 +115,7 @@ def _make_pool(width: int, shared: int) -> Any:
                 for j in range(SITES):
                     site, there = source_at(column, its[0], int32(its[1] + place[j]))
                     if width == 4:
-                        f[4 * j], f[4 * j + 1], f[4 * j + 2], f[4 * j + 3] = load4_if(
-                            xs, int32(site * channels), there
-                        )
+                        f[4 * j], f[4 * j + 1], f[4 * j + 2], f[4 * j + 3] = load4_if(xs, int32(site * channels), there)
                     else:
                         f[j] = ld1_if(xs, int32(site * channels), there)
                     if there >= 0:
