@@ -136,9 +136,10 @@ def listed(x):
     return list(x) if isinstance(x, tuple) else [x]
 
 
-def run_on_both(layer, xs, rtol=1e-10):
+def run_on_both(layer, xs, rtol=1e-10, dtype=np.float64):
     """Compare a training step, and inference, on foreign arrays with those on NumPy arrays, in float64."""
-    layer.astype(np.float64)
+    layer.astype(dtype)
+    xs = [x.astype(dtype) if x.dtype.kind == "f" else x for x in xs]
     rng = np.random.default_rng(1)
     other = copy.deepcopy(layer).to("cuda")
     assert other.device in ("cuda", None)
@@ -147,7 +148,7 @@ def run_on_both(layer, xs, rtol=1e-10):
     for i, (one, two) in enumerate(zip(listed(other_y), listed(y), strict=True)):
         assert type(one) is ForeignArray
         close(f"output {i}", one, two, rtol)
-    dys = tuple(rng.standard_normal(v.shape) for v in floating(y))
+    dys = tuple(rng.standard_normal(v.shape).astype(dtype) for v in floating(y))
     dxs, other_dxs = listed(backward(*dys)), listed(other_backward(*there(dys)))
     for i, (one, two) in enumerate(zip(other_dxs, dxs, strict=True)):
         assert type(one) in (ForeignArray, type(None))
@@ -171,6 +172,12 @@ def test_every_layer_runs_on_another_type_of_array(case, elsewhere):
     for p in layer.named_params().values():
         p.value += rng.uniform(-0.3, 0.3, p.value.shape).astype(p.value.dtype)
     run_on_both(layer, [*(smooth_input(*shape, rng=rng) for shape in case.shapes), *case.integers])
+
+
+@pytest.mark.parametrize("groups", [1, 4], ids=["winograd", "joined_groups"])
+def test_what_the_cpu_does_faster_in_float32_is_left_to_it(groups, elsewhere):
+    conv = sc.layers.Conv2d(16, 16, 3, groups=groups, padding_mode="sphere", rng=0)
+    run_on_both(conv, [smooth_input(2, 8, 16, 16)], 1e-4, np.float32)
 
 
 def networks():

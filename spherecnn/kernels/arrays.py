@@ -101,7 +101,7 @@ def sum_over(x: Array, axes: tuple[int, ...]) -> Array:
     >>> sum_over(np.array([[1, 2], [3, 4]]), (0,))
     array([4, 6])
     """
-    return x.sum(axis=axes)
+    return np.asarray(x.sum(axis=axes))
 
 
 @op
@@ -160,7 +160,7 @@ def contiguous(x: Any, dtype: Any = None) -> Any:
     InputError
         If an array on the GPU is of another dtype.
     """
-    if device_of(x) == "cpu":
+    if isinstance(x, np.ndarray) or device_of(x) == "cpu":
         return np.require(x, dtype, ["C", "W"])
     if dtype is not None and x.dtype != dtype:
         raise InputError(

@@ -1,7 +1,8 @@
 """Losses: one pass gives the weighted sum of the losses, a float, and its gradient.
 
 Sums run in float64 over a fixed number of elements, then over these partial sums in order. Divide the weights
-by their sum beforehand to get a weighted mean with its gradient.
+by their sum beforehand to get a weighted mean with its gradient. On the GPU a sum is an array without axes: nothing
+waits for it until ``float(...)`` does.
 """
 
 from __future__ import annotations
@@ -117,8 +118,26 @@ def _huber(x, target, delta):
 
 
 @op
+def berhu_threshold(x: Array, target: Array, weight: Array | None = None, share: float = 0.2) -> float:
+    """`share` of the largest |x - target| whose weight is above 0; 1 if that is 0. `weight` broadcasts to x.
+
+    Examples
+    --------
+    >>> berhu_threshold(np.array([1.0, 5.0, 9.0]), np.zeros(3), np.array([1.0, 1.0, 0.0]))
+    1.0
+    """
+    counts = True if weight is None else np.broadcast_to(weight > 0, x.shape)
+    return share * float(np.max(np.abs(x - target), initial=0.0, where=counts)) or 1.0
+
+
+berhu_threshold.on("cpu")(berhu_threshold.definition)
+
+
+@op
 def berhu_loss(x: Array, target: Array, weight: Array | None = None, threshold: float = 1.0, /) -> Loss:
     """d = |x - target| up to the threshold c, (d^2 + c^2) / (2 c) beyond. `weight` broadcasts to the shape of x.
+
+    The threshold is a number, or on the GPU what `berhu_threshold` returns there.
 
     Source: Laina et al., "Deeper depth prediction with fully convolutional residual networks", 3DV 2016, section 3.2.
     """
@@ -198,12 +217,13 @@ def cross_entropy(
     Raises
     ------
     InputError
-        If a label is not a class.
+        If a label is not a class. On the GPU, where a look would wait, both sums and the gradient of that site are
+        NaN instead.
     """
     classes = logits.shape[-1]
     counts = labels != ignore_index
     if not np.isin(labels[counts], np.arange(classes)).all():
-        raise _unknown_label(classes, ignore_index)
+        raise unknown_label(classes, ignore_index)
     v = np.ones(classes) if class_weight is None else class_weight
     w = np.broadcast_to(1 if weight is None else weight, labels.shape) * counts
     target = np.eye(classes)[np.where(counts, labels, 0)]
@@ -239,11 +259,12 @@ def _cross_entropy(
     )
     total, normaliser, unknown = sums.sum(axis=0)
     if unknown:
-        raise _unknown_label(classes, ignore_index)
+        raise unknown_label(classes, ignore_index)
     return float(total), float(normaliser), dlogits
 
 
-def _unknown_label(classes: int, ignore_index: int) -> InputError:
+def unknown_label(classes: int, ignore_index: int) -> InputError:
+    """What to say of labels that are no class."""
     return InputError(
         f"the labels hold values outside 0 to {classes - 1}; expected classes of these logits, or "
         f"{ignore_index} to ignore a site: relabel them or widen the last layer."

@@ -1,8 +1,15 @@
-"""Optimiser steps, in place, and the squared norm for gradient clipping; equations and names as PyTorch's."""
+"""Optimiser steps, in place, and the norm for gradient clipping; equations and names as PyTorch's.
+
+`sgd_step` and `adam_step` take one parameter. `sgd_steps` and `adam_steps` take all, each with its row of numbers
+(`sgd_numbers`, `adam_numbers`), which `step_table` puts beside them. On the GPU a step is one launch, which reads
+numbers and addresses from memory: in a recorded step nothing else changes from one to the next.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numba import prange
@@ -52,14 +59,55 @@ def _sgd_step(
     weight_decay: float,
     first: bool,
 ) -> None:
+    if velocity is not None and first:
+        velocity.fill(0)
+    numbers = sgd_numbers(lr, momentum, dampening, nesterov, weight_decay, first)
+    _descend_one(value, grad, velocity, *numbers)
+
+
+def sgd_numbers(
+    lr: float, momentum: float, dampening: float, nesterov: bool, weight_decay: float, first: bool
+) -> tuple[float, ...]:
+    """The row of `sgd_steps` for one parameter: lr, momentum, share of g in the velocity, weight decay, nesterov."""
+    return lr, momentum, 1.0 if first else 1 - dampening, weight_decay, float(nesterov)
+
+
+@op
+def sgd_steps(values: Sequence[Array], grads: Sequence[Array], velocities: Sequence[Array], table: Any) -> None:
+    """`sgd_step` of all parameters, in place; `table` holds their rows of `sgd_numbers`.
+
+    Velocities are 0 before the first step; there are none (an empty sequence) without momentum.
+    """
+    for i, (value, grad) in enumerate(zip(values, grads, strict=True)):
+        lr, momentum, fresh, decay, nesterov = table[i]
+        g = grad + decay * value
+        if velocities:
+            velocities[i][...] = momentum * velocities[i] + fresh * g
+            g = g + momentum * velocities[i] if nesterov else velocities[i]
+        value -= lr * g
+
+
+@sgd_steps.on("cpu")
+def _sgd_steps(values: Sequence[Array], grads: Sequence[Array], velocities: Sequence[Array], table: Any) -> None:
+    for i, (value, grad) in enumerate(zip(values, grads, strict=True)):
+        _descend_one(value, grad, velocities[i] if velocities else None, *table[i])
+
+
+def _descend_one(
+    value: Array,
+    grad: Array,
+    velocity: Array | None,
+    lr: float,
+    momentum: float,
+    fresh: float,
+    decay: float,
+    nesterov: float,
+) -> None:
     real = value.dtype.type
     if velocity is None:
-        _descend(_whole(value), flat(grad), real(lr), real(weight_decay))
+        _descend(_whole(value), flat(grad), real(lr), real(decay))
         return
-    if first:
-        velocity.fill(0)
-    fresh = 1.0 if first else 1 - dampening
-    scalars = real(lr), real(momentum), real(fresh), real(weight_decay)
+    scalars = real(lr), real(momentum), real(fresh), real(decay)
     _descend_with_momentum(_whole(value), flat(grad), _whole(velocity), *scalars, bool(nesterov))
 
 
@@ -107,7 +155,15 @@ def _adam_step(
     weight_decay: float,
     decoupled: bool,
 ) -> None:
-    scalars = (
+    numbers = adam_numbers(step, lr, beta1, beta2, eps, weight_decay, decoupled)
+    _adam_one(value, grad, mean, square, numbers)
+
+
+def adam_numbers(
+    step: int, lr: float, beta1: float, beta2: float, eps: float, weight_decay: float, decoupled: bool
+) -> tuple[float, ...]:
+    """The row of `adam_steps` for one parameter: what `adam_step` makes of these, ready to multiply with."""
+    return (
         lr / (1 - beta1**step),
         1 / math.sqrt(1 - beta2**step),
         beta1,
@@ -118,7 +174,73 @@ def _adam_step(
         0.0 if decoupled else weight_decay,
         1 - lr * weight_decay if decoupled else 1.0,
     )
-    _adam(_whole(value), flat(grad), _whole(mean), _whole(square), *(value.dtype.type(s) for s in scalars))
+
+
+@op
+def adam_steps(
+    values: Sequence[Array], grads: Sequence[Array], means: Sequence[Array], squares: Sequence[Array], table: Any
+) -> None:
+    """`adam_step` of all parameters, in place; `table` holds their rows of `adam_numbers`."""
+    for value, grad, mean, square, numbers in zip(values, grads, means, squares, table, strict=True):
+        rate, root, beta1, fresh1, beta2, fresh2, eps, decay, shrink = numbers
+        g = grad + decay * value
+        mean[...] = beta1 * mean + fresh1 * g
+        square[...] = beta2 * square + fresh2 * g * g
+        value[...] = shrink * value - rate * mean / (np.sqrt(square) * root + eps)
+
+
+@adam_steps.on("cpu")
+def _adam_steps(
+    values: Sequence[Array], grads: Sequence[Array], means: Sequence[Array], squares: Sequence[Array], table: Any
+) -> None:
+    for value, grad, mean, square, numbers in zip(values, grads, means, squares, table, strict=True):
+        _adam_one(value, grad, mean, square, numbers)
+
+
+def _adam_one(value: Array, grad: Array, mean: Array, square: Array, numbers: Sequence[float]) -> None:
+    scalars = (value.dtype.type(s) for s in numbers)
+    _adam(_whole(value), flat(grad), _whole(mean), _whole(square), *scalars)
+
+
+@op
+def step_table(columns: Sequence[Sequence[Array]], rows: Sequence[Sequence[float]], before: Any = None) -> Any:
+    """Return the numbers of a step (a row for each parameter) as `sgd_steps` and the others take them.
+
+    `columns` are the sequences of arrays that the step takes: values, gradients, and what it keeps. On the CPU the
+    table is the rows. On the GPU it also holds the addresses and sizes of the arrays, and it is written to the memory
+    of the table `before` it if there is one for so many parameters: a recorded step finds it there.
+    """
+    return rows
+
+
+step_table.on("cpu")(step_table.definition)
+
+
+@op
+def clip_gradients(grads: Sequence[Array], most: float, table: Any = None) -> float:
+    r"""Scale gradients in place so that their norm together is at most `most`; return the norm before.
+
+    .. math:: g \leftarrow g \min(1,\ c / (\lVert g \rVert + 10^{-6}))
+
+    A norm that is NaN or infinite leaves them as they are. `table` is a `step_table` of these gradients; without it
+    one is made, if it is needed.
+    """
+    norm = math.sqrt(sum(squared_norm.definition(grad) for grad in grads))
+    scale = most / (norm + 1e-6)
+    if scale < 1 and math.isfinite(norm):
+        for grad in grads:
+            grad *= grad.dtype.type(scale)
+    return norm
+
+
+@clip_gradients.on("cpu")
+def _clip_gradients(grads: Sequence[Array], most: float, table: Any = None) -> float:
+    norm = math.sqrt(sum(squared_norm(grad) for grad in grads))
+    scale = most / (norm + 1e-6)
+    if scale < 1 and math.isfinite(norm):
+        for grad in grads:
+            grad *= grad.dtype.type(scale)
+    return norm
 
 
 @op

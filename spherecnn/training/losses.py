@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 
 from spherecnn.errors import InputError, check_choice
+from spherecnn.kernels import arrays
 from spherecnn.kernels import loss as kernels
-from spherecnn.layers.base import Array
+from spherecnn.kernels.op import device_of
+from spherecnn.layers.base import Array, Shape
 from spherecnn.training.metrics import site_weights
 
 
@@ -14,6 +19,10 @@ class Loss:
     r"""A mean of the errors e of the elements, weighted by the area a of their sites, and its gradient.
 
     .. math:: L = \sum_i a_i e_i \Big/ \sum_i a_i
+
+    A subclass implements `inputs`, which runs on the host, `errors`, which runs where the output is, and `count`.
+    A call is both. A recorded step of training calls them apart: what `inputs` returns is copied to the GPU, and
+    `errors` is what is recorded.
 
     Parameters
     ----------
@@ -26,12 +35,40 @@ class Loss:
         self.area = None if area is None else np.ravel(area).astype(np.float64)
 
     def __call__(self, y: Array, target: Array) -> tuple[float, Array]:
-        """Return the mean loss of an output y and the gradient dy, of the shape and dtype of y."""
+        """Return the mean loss of an output y and the gradient dy, of the shape and dtype of y.
+
+        The target is on the host. With y on the GPU the loss is an array without axes there: ``float(loss)`` waits.
+        """
+        return self.errors(y, *(beside(y, a) for a in self.inputs(y.shape, y.dtype, target)))
+
+    def inputs(self, shape: Shape, dtype: np.dtype, target: Array) -> tuple[Array, ...]:
+        """Return what `errors` takes beside an output of this shape and dtype: arrays on the host, made of the target.
+
+        Raises
+        ------
+        InputError
+            If the target does not fit.
+        """
+        raise NotImplementedError
+
+    def errors(self, y: Array, *inputs: Array) -> tuple[float, Array]:
+        """Return the mean loss of an output and its gradient; no more is asked of the host."""
         raise NotImplementedError
 
     def count(self, y: Array, target: Array) -> float:
         """Return the sum of the weights: how much this mean weighs in a mean over batches."""
         raise NotImplementedError
+
+
+def beside(y: Any, table: Array) -> Any:
+    """Return a host array where y is; on the GPU, float64 becomes float32."""
+    return arrays.beside(y, table if device_of(y) == "cpu" else for_gpu(table))
+
+
+def for_gpu(table: Array) -> Array:
+    """Return one of the arrays of `Loss.inputs` in the dtype that it has on the GPU."""
+    kinds = {"f": np.float32, "b": np.int32, "i": np.int32, "u": np.int32}
+    return np.ascontiguousarray(table, kinds[table.dtype.kind])
 
 
 class CrossEntropyLoss(Loss):
@@ -79,24 +116,43 @@ class CrossEntropyLoss(Loss):
         self.weight = None if weight is None else np.asarray(weight, np.float64)
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
 
-    def __call__(self, y: Array, target: Array) -> tuple[float, Array]:
-        total = self.count(y, target)
-        sites = site_weights(self.area, target.shape) / (total or 1.0)
-        value, _, dy = kernels.cross_entropy(y, target, sites, self.weight, self.ignore_index, self.label_smoothing)
+    def inputs(self, shape: Shape, dtype: np.dtype, target: Array) -> tuple[Array, ...]:
+        total = self._total(shape, target)
+        self._check_classes(shape[-1], target)
+        each = np.ones((1,) * target.ndim) if self.area is None else site_weights(self.area, target.shape)
+        sites = each / (total or 1.0)
+        return (target, sites) if self.weight is None else (target, sites, self.weight)
+
+    def errors(self, y: Array, *inputs: Array) -> tuple[float, Array]:
+        target, sites, weight = (*inputs, None)[:3]
+        value, _, dy = kernels.cross_entropy(y, target, sites, weight, self.ignore_index, self.label_smoothing)
         return value, dy
 
     def count(self, y: Array, target: Array) -> float:
-        if target.shape != y.shape[:-1] or target.dtype.kind not in "iu":
+        return self._total(y.shape, target)
+
+    def _total(self, shape: Shape, target: Array) -> float:
+        if target.shape != shape[:-1] or target.dtype.kind not in "iu":
             raise InputError(
-                f"targets have shape {target.shape} and dtype {target.dtype} for scores {y.shape}; "
-                f"expected class numbers of shape {y.shape[:-1]}, integers: convert them."
+                f"targets have shape {target.shape} and dtype {target.dtype} for scores {shape}; "
+                f"expected class numbers of shape {shape[:-1]}, integers: convert them."
             )
-        if self.weight is not None and self.weight.shape != y.shape[-1:]:
-            raise InputError(f"weight has shape {self.weight.shape}; expected {y.shape[-1:]}: give one number a class.")
-        counted = np.asarray(target != self.ignore_index, np.float64)
+        if self.weight is not None and self.weight.shape != shape[-1:]:
+            raise InputError(f"weight has shape {self.weight.shape}; expected {shape[-1:]}: give one number a class.")
+        counted = target != self.ignore_index
+        if self.area is None and self.weight is None:
+            return float(np.count_nonzero(counted))
+        weights = counted * site_weights(self.area, target.shape)
         if self.weight is not None:
-            counted *= self.weight.take(target, mode="clip")
-        return float((counted * site_weights(self.area, target.shape)).sum())
+            weights *= self.weight.take(target, mode="clip")
+        return float(weights.sum())
+
+    def _check_classes(self, classes: int, target: Array) -> None:
+        # Most targets need no more than the first look.
+        if target.size and (target.min() < 0 or target.max() >= classes):
+            unknown = ((target < 0) | (target >= classes)) & (target != self.ignore_index)
+            if unknown.any():
+                raise kernels.unknown_label(classes, self.ignore_index)
 
 
 class _ElementLoss(Loss):
@@ -110,29 +166,29 @@ class _ElementLoss(Loss):
     options: tuple[float, ...] = ()
 
     def __call__(self, y: Array, target: Array, mask: Array | None = None) -> tuple[float, Array]:
-        each, kept, total = self.weights(y, target, mask)
-        return self.kernel(y, kept, each / (total or 1.0), *self.options_of(y, kept, each))
+        return self.errors(y, *(beside(y, a) for a in self.inputs(y.shape, y.dtype, target, mask)))
+
+    def inputs(self, shape: Shape, dtype: np.dtype, target: Array, mask: Array | None = None) -> tuple[Array, ...]:
+        each, kept, total = self.weights(shape, target, mask)
+        return kept.astype(dtype, copy=False), (each / (total or 1.0)).astype(dtype, copy=False)
+
+    def errors(self, y: Array, *inputs: Array) -> tuple[float, Array]:
+        return self.kernel(y, *inputs, *self.options)
 
     def count(self, y: Array, target: Array, mask: Array | None = None) -> float:
-        return self.weights(y, target, mask)[2]
+        return self.weights(y.shape, target, mask)[2]
 
-    def options_of(self, y: Array, target: Array, each: Array) -> tuple[float, ...]:
-        """Further arguments of the kernel for this batch."""
-        return self.options
-
-    def weights(self, y: Array, target: Array, mask: Array | None) -> tuple[Array, Array, float]:
-        """Weights that broadcast to y, the target with 0 where it does not count, and the sum of the weights."""
-        if target.shape != y.shape:
-            raise InputError(
-                f"targets have shape {target.shape}; expected {y.shape}, that of the output: reshape them."
-            )
-        each = site_weights(self.area, y.shape[:-1])[..., None]
+    def weights(self, shape: Shape, target: Array, mask: Array | None) -> tuple[Array, Array, float]:
+        """Weights that broadcast to an output, the target with 0 where it does not count, and the sum of weights."""
+        if target.shape != shape:
+            raise InputError(f"targets have shape {target.shape}; expected {shape}, that of the output: reshape them.")
+        each = site_weights(self.area, shape[:-1])[..., None]
         if mask is not None:
-            each = each * _mask(mask, y.shape)
+            each = each * _mask(mask, shape)
         finite = np.isfinite(target)
         if not finite.all():
             target, each = np.where(finite, target, 0), each * finite
-        return each, target, float(each.sum()) * y.size / each.size
+        return each, target, float(each.sum()) * math.prod(shape) / each.size
 
 
 def _mask(mask: Array, shape: tuple[int, ...]) -> Array:
@@ -218,17 +274,14 @@ class BerHuLoss(_ElementLoss):
     (6.75, array([[2.5, 0.5]]))
     """
 
-    kernel = kernels.berhu_loss
-
     def __init__(self, share: float = 0.2, area: Array | None = None):
         super().__init__(area)
         if not 0 < share <= 1:
             raise InputError(f"share is {share}; expected a number above 0 and at most 1: change it.")
         self.share = share
 
-    def options_of(self, y: Array, target: Array, each: Array) -> tuple[float, ...]:
-        largest = float(np.max(np.abs(y - target), initial=0.0, where=np.broadcast_to(each > 0, y.shape)))
-        return (self.share * largest or 1.0,)
+    def errors(self, y: Array, *inputs: Array) -> tuple[float, Array]:
+        return kernels.berhu_loss(y, *inputs, kernels.berhu_threshold(y, *inputs, self.share))
 
 
 class BCEWithLogitsLoss(_ElementLoss):
@@ -286,31 +339,35 @@ class InpaintLoss(Loss):
                 f"hole is {hole} and valid is {valid}; expected a weight above 0 and one of at least 0: change them."
             )
         self.hole, self.valid = hole, valid
-        self.error = LOSSES[loss](area=area)
+        self.error: _ElementLoss = INPAINT_ERRORS[loss](area=area)
 
-    def __call__(self, y: Array, target: Array) -> tuple[float, Array]:
-        picture, holes = split_holes(y, target)
-        return self.error(y, picture, self._weigh(holes))  # type: ignore[call-arg]
+    def inputs(self, shape: Shape, dtype: np.dtype, target: Array) -> tuple[Array, ...]:
+        picture, holes = split_holes(shape, target)
+        return self.error.inputs(shape, dtype, picture, self._weigh(holes))
+
+    def errors(self, y: Array, *inputs: Array) -> tuple[float, Array]:
+        return self.error.errors(y, *inputs)
 
     def count(self, y: Array, target: Array) -> float:
-        picture, holes = split_holes(y, target)
-        return self.error.count(y, picture, self._weigh(holes))  # type: ignore[call-arg]
+        picture, holes = split_holes(y.shape, target)
+        return self.error.count(y, picture, self._weigh(holes))
 
     def _weigh(self, holes: Array) -> Array:
         return np.where(holes, self.hole, self.valid)
 
 
-def split_holes(y: Array, target: Array) -> tuple[Array, Array]:
-    """Part an inpainting target for the output y: the picture, of the shape of y, and the holes (..., 1) bool."""
-    if target.shape != (*y.shape[:-1], y.shape[-1] + 1):
+def split_holes(shape: Shape, target: Array) -> tuple[Array, Array]:
+    """Part an inpainting target for an output of this shape: the picture, and the holes (..., 1) bool."""
+    if target.shape != (*shape[:-1], shape[-1] + 1):
         raise InputError(
-            f"targets have shape {target.shape} for outputs {y.shape}; expected one channel more, the holes: "
+            f"targets have shape {target.shape} for outputs {shape}; expected one channel more, the holes: "
             "give the picture and its mask side by side."
         )
     return np.ascontiguousarray(target[..., :-1]), target[..., -1:] > 0
 
 
-INPAINT_LOSSES = ("l1", "mse", "huber")
+INPAINT_ERRORS: dict[str, type[_ElementLoss]] = {"l1": L1Loss, "mse": MSELoss, "huber": HuberLoss}
+INPAINT_LOSSES = tuple(INPAINT_ERRORS)
 LOSSES: dict[str, type[Loss]] = {
     "cross_entropy": CrossEntropyLoss,
     "mse": MSELoss,

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from spherecnn.errors import InputError
-from spherecnn.kernels.optim import adam_step, sgd_step, squared_norm
+from spherecnn.kernels import arrays, optim
 from spherecnn.layers.base import Array, Param
 
 
 class Optimizer:
     """Steps over named parameters, skipping those without a gradient.
 
-    A subclass names its arrays per parameter in `slots` and implements ``update(param, name)``.
+    A subclass names its arrays per parameter in `slots` and implements ``update(param, name)``; or, to change all
+    parameters at once, `prepare` and `apply`.
 
     Attributes
     ----------
@@ -37,21 +38,40 @@ class Optimizer:
         self.lr = float(lr)
         self.steps = dict.fromkeys(params, 0)
         self.arrays: dict[str, dict[str, Array]] = {slot: {} for slot in self.slots}
+        self.reached: list[str] = []
 
     def step(self) -> None:
         """Change every parameter that has a gradient."""
-        for name, param in self.params.items():
-            if param.has_grad:
-                # The kernels change a contiguous array in place, and a copy of any other.
-                param.value = np.asarray(param.value, order="C")
-                for slot in self.slots:
-                    self.arrays[slot].setdefault(name, np.zeros_like(param.value))
-                self.steps[name] += 1
-                self.update(param, name)
+        self.prepare()
+        self.apply()
+
+    def prepare(self) -> None:
+        """Count a step of every parameter that has a gradient: what of a step is done on the host.
+
+        Before each run of a recorded `apply` this is called again.
+        """
+        self.reached = [name for name, param in self.params.items() if param.has_grad]
+        for name in self.reached:
+            param = self.params[name]
+            # The kernels change a contiguous array in place, and a copy of any other.
+            param.value = arrays.contiguous(param.value)
+            for slot in self.slots:
+                if name not in self.arrays[slot]:
+                    self.arrays[slot][name] = arrays.full(param.value.shape, 0, param.value)
+            self.steps[name] += 1
+
+    def apply(self) -> None:
+        """Change the parameters that `prepare` has counted; this can be recorded."""
+        for name in self.reached:
+            self.update(self.params[name], name)
 
     def update(self, param: Param, name: str) -> None:
         """Change one parameter in place; ``self.steps[name]`` counts from 1."""
         raise NotImplementedError
+
+    def clip(self, most: float) -> float:
+        """Scale the gradients that `prepare` has counted as `clip_grad_norm`; return their norm before."""
+        return optim.clip_gradients([self.params[name].grad for name in self.reached], most)
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
@@ -59,10 +79,13 @@ class Optimizer:
             param.zero_grad()
 
     def state(self) -> dict[str, Array]:
-        """Return what a checkpoint holds: "lr", "steps" (one a parameter, in order), "<slot>.<parameter>"."""
+        """Return what a checkpoint holds: "lr", "steps" (one a parameter, in order), "<slot>.<parameter>".
+
+        Its arrays are on the host, wherever the parameters are.
+        """
         found = {"lr": np.array(self.lr), "steps": np.array(list(self.steps.values()), np.int64)}
-        for slot, arrays in self.arrays.items():
-            found |= {f"{slot}.{name}": array for name, array in arrays.items()}
+        for slot, kept in self.arrays.items():
+            found |= {f"{slot}.{name}": arrays.to_host(array) for name, array in kept.items()}
         return found
 
     def load_state(self, state: dict[str, Array]) -> None:
@@ -89,10 +112,37 @@ class Optimizer:
             )
         self.lr, self.steps = float(state["lr"]), steps
         for slot in self.slots:
-            self.arrays[slot] = {n: state[f"{slot}.{n}"].copy() for n, count in steps.items() if count}
+            self.arrays[slot] = {
+                n: arrays.beside(self.params[n].value, state[f"{slot}.{n}"].copy())
+                for n, count in steps.items()
+                if count
+            }
 
 
-class SGD(Optimizer):
+class _Together(Optimizer):
+    """An optimizer that changes all parameters at once; a subclass implements ``numbers(name)`` and `apply`."""
+
+    table: Any = None
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.table = optim.step_table(self.columns(), [self.numbers(name) for name in self.reached], self.table)
+
+    def numbers(self, name: str) -> tuple[float, ...]:
+        """The row of a parameter in the table of its kernel."""
+        raise NotImplementedError
+
+    def columns(self) -> tuple[list[Array], ...]:
+        """The arrays that the kernel takes: values, gradients, and those of each slot."""
+        params = [self.params[name] for name in self.reached]
+        kept = ([self.arrays[slot][name] for name in self.reached] for slot in self.slots)
+        return [p.value for p in params], [p.grad for p in params], *kept
+
+    def clip(self, most: float) -> float:
+        return optim.clip_gradients(self.columns()[1], most, self.table)
+
+
+class SGD(_Together):
     r"""Stochastic gradient descent with momentum, with the arguments and equations of ``torch.optim.SGD``.
 
     .. math:: g = \nabla + \lambda w,\quad v \leftarrow \mu v + (1 - \tau) g,\quad w \leftarrow w - \eta v
@@ -139,21 +189,16 @@ class SGD(Optimizer):
         )
         super().__init__(params, lr, momentum=momentum, weight_decay=weight_decay)
 
-    def update(self, param: Param, name: str) -> None:
-        sgd_step(
-            param.value,
-            param.grad,
-            self.arrays["momentum"][name] if self.momentum else None,
-            self.lr,
-            self.momentum,
-            self.dampening,
-            self.nesterov,
-            self.weight_decay,
-            self.steps[name] == 1,
-        )
+    def numbers(self, name: str) -> tuple[float, ...]:
+        first = self.steps[name] == 1
+        return optim.sgd_numbers(self.lr, self.momentum, self.dampening, self.nesterov, self.weight_decay, first)
+
+    def apply(self) -> None:
+        values, grads, *velocities = self.columns()
+        optim.sgd_steps(values, grads, velocities[0] if velocities else [], self.table)
 
 
-class Adam(Optimizer):
+class Adam(_Together):
     r"""Adam, with the arguments and equations of ``torch.optim.Adam``; weight decay is added to the gradient.
 
     .. math::
@@ -185,19 +230,11 @@ class Adam(Optimizer):
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
         super().__init__(params, lr, eps=eps, weight_decay=weight_decay)
 
-    def update(self, param: Param, name: str) -> None:
-        adam_step(
-            param.value,
-            param.grad,
-            self.arrays["exp_avg"][name],
-            self.arrays["exp_avg_sq"][name],
-            self.steps[name],
-            self.lr,
-            *self.betas,
-            self.eps,
-            self.weight_decay,
-            self.decoupled,
-        )
+    def numbers(self, name: str) -> tuple[float, ...]:
+        return optim.adam_numbers(self.steps[name], self.lr, *self.betas, self.eps, self.weight_decay, self.decoupled)
+
+    def apply(self) -> None:
+        optim.adam_steps(*self.columns(), self.table)
 
 
 class AdamW(Adam):
@@ -229,7 +266,8 @@ def clip_grad_norm(params: dict[str, Param], max_norm: float) -> float:
 
     .. math:: g \leftarrow g \min(1,\ c / (\lVert g \rVert + 10^{-6}))
 
-    As ``torch.nn.utils.clip_grad_norm_``. A norm that is NaN or infinite leaves the gradients as they are.
+    As ``torch.nn.utils.clip_grad_norm_``. A norm that is NaN or infinite leaves the gradients as they are. On the GPU
+    the norm is an array without axes: ``float(norm)`` waits.
 
     Examples
     --------
@@ -238,10 +276,4 @@ def clip_grad_norm(params: dict[str, Param], max_norm: float) -> float:
     >>> clip_grad_norm({"weight": weight}, 1.0), weight.grad.round(3)
     (5.0, array([0.6, 0.8]))
     """
-    reached = [param.grad for param in params.values() if param.has_grad]
-    norm = math.sqrt(sum(squared_norm(grad) for grad in reached))
-    scale = max_norm / (norm + 1e-6)
-    if scale < 1 and math.isfinite(norm):
-        for grad in reached:
-            grad *= grad.dtype.type(scale)
-    return norm
+    return optim.clip_gradients([param.grad for param in params.values() if param.has_grad], max_norm)

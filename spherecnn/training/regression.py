@@ -141,7 +141,7 @@ def hole_errors(y: Array, target: Array, *, area: Array | None = None) -> dict[s
 
 def hole_sums(y: Array, target: Array, *, area: Array | None = None) -> Sums:
     """Weighted sums that add up over batches; `hole_errors_of` makes errors of them."""
-    picture, holes = split_holes(y, target)
+    picture, holes = split_holes(y.shape, target)
     return error_sums(y, picture, area=area, mask=holes)
 
 

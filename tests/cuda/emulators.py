@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from simulated_memory import NOW, Memory
+from simulated_memory import NOW, Memory, as_float
 from simulated_threads import COLLECTIVES, FULL, WAITING, collective
-from simulated_values import SimulationError, float32, uint32
+from simulated_values import SimulationError, float32, int32, uint32
 
 LANES = np.arange(32)
 GROUP, PLACE = LANES // 4, LANES % 4
@@ -44,6 +44,21 @@ def divide(a: float32, b: float32) -> float32:
 
 def reciprocal(a: float32) -> float32:
     return float32(1) / float32(a)
+
+
+def pointer_at(table: Memory, index: int) -> Memory:
+    """The float32 memory of the device from an address on."""
+    from spherecnn.kernels.gpu import device
+
+    low, high = table.load_many(index, 2)
+    address = low | high << 32
+    for block in list(device.current().blocks):
+        start = address - block.address
+        if 0 <= start < block.size:
+            data, written = block.bytes(start, block.size)
+            whole = data[: data.size // 4 * 4].view(np.float32)
+            return Memory(whole, f"the memory at address {address:#x}", table.races, written)
+    raise SimulationError(f"a pointer to {address:#x}, where no array is")
 
 
 def _in(memory: Memory, shared: bool, name: str) -> Memory:
@@ -141,9 +156,7 @@ def _mma(name: str, fragments: Callable[..., tuple[np.ndarray, np.ndarray]]) -> 
         d = np.empty((16, 8))
         left, right = fragments(np.ascontiguousarray(bits[:, :4]), np.ascontiguousarray(bits[:, 4:]))
         places = [(GROUP + 8 * (part // 2), 2 * PLACE + part % 2) for part in range(4)]
-        c = np.array([lane[6:] for lane in operands])
-        if c.dtype != np.float32:
-            raise SimulationError(f"{name} adds to {c.dtype}, not to float32")
+        c = np.array([[as_float(value) for value in lane[6:]] for lane in operands])
         for part, place in enumerate(places):
             d[place] = c[:, part]
         d = (left.astype(np.float64) @ right.astype(np.float64) + d).astype(np.float32)
@@ -200,9 +213,11 @@ EMULATORS: dict[str, Callable[..., Any]] = {
     "st2": lambda memory, index, a, b: memory.store_many(index, (a, b)),
     "load4": lambda memory, index: memory.load_many(index, 4),
     "load4_nc": load4_nc,
+    "quotient": lambda a, b: int32(int(a) // int(b)),
     "load4_if": lambda memory, index, there: load4_nc(memory, index) if there >= 0 else (float32(0),) * 4,
     "ld1_if": lambda memory, index, there: memory.load(index) if there >= 0 else float32(0),
     "advance": lambda memory, count: memory[count:],
+    "pointer_at": pointer_at,
     "store4": lambda memory, index, *values: memory.store_many(index, values),
     "cp_async16": _cp_async(16),
     "cp_async4": _cp_async(4),

@@ -105,8 +105,11 @@ def _who(stamp: Stamp) -> str:
     return f"thread {stamp[4]}" if stamp[0] == NOW.stamp[0] else f"thread {stamp[4]} of another block"
 
 
-def _float(value: Any) -> float32:
+def as_float(value: Any) -> float32:
+    """The value, if it is a float32."""
     if type(value) is not float32:
+        if value is POISON:
+            POISON.use()
         raise SimulationError(f"{value!r}, which is a {type(value).__name__}, is written where a float32 stands")
     return value
 
@@ -121,7 +124,7 @@ def _integer(cast: Any) -> Any:
 
 
 CASTS = {
-    np.dtype(np.float32): _float,
+    np.dtype(np.float32): as_float,
     np.dtype(np.int32): _integer(int32),
     np.dtype(np.uint32): _integer(uint32),
     np.dtype(np.uint8): _integer(uint8),
@@ -175,7 +178,7 @@ class Memory:
         self.shape, self.written = shape or (data.size,), written
         self.cast = CASTS[data.dtype]
         self.poison = POISONS.get(data.dtype)
-        self.get = data.__getitem__ if self.cast is _float else data.item
+        self.get = data.__getitem__ if self.cast is as_float else data.item
 
     def _outside(self, index: int, count: int = 1) -> SimulationError:
         what = f"element {index}" if count == 1 else f"elements {index} to {index + count - 1}"
@@ -186,7 +189,7 @@ class Memory:
         if not 0 <= index < self.size:
             raise self._outside(index)
         self.races.read(self.base + index * self.step)
-        if self.cast is not _float:
+        if self.cast is not as_float:
             self.must_be_written(index)
         return self.get(index)
 
@@ -224,7 +227,7 @@ class Memory:
     def load_many(self, index: int, count: int) -> tuple[Any, ...]:
         """Neighbouring elements by one access."""
         self.races.read_all(self.addresses(index, count))
-        if self.cast is not _float:
+        if self.cast is not as_float:
             for place in range(index, index + count):
                 self.must_be_written(place)
         return tuple(map(self.get, range(index, index + count)))

@@ -41,6 +41,7 @@ class Thread:
 
     def __init__(self, index: int, block: Block):
         self.index, self.lane, self.warp = index, index % WARP, index // WARP
+        self.greenlet: Any = None
         self.stamp = (block.serial, 0, self.warp, 0, index)
         self.warp_barriers = 0
         self.request: tuple[str, Any, Any] | None = None
@@ -114,8 +115,11 @@ def run_block(function: Any, arguments: tuple[Any, ...], block: Block, threads: 
 
 
 def _located(error: Exception, function: Any, block: Block) -> SimulationError:
-    frames = [place for place in traceback.walk_tb(error.__traceback__) if place[0].f_code in function.codes]
-    line = f", {frames[-1][0].f_code.co_filename}:{frames[-1][1]}" if frames else ""
+    places = list(traceback.walk_tb(error.__traceback__))
+    waiting = getattr(NOW.thread.greenlet, "gr_frame", None)
+    places += reversed(list(traceback.walk_stack(waiting))) if waiting else []
+    lines = [f"{frame.f_code.co_filename}:{line}" for frame, line in places if frame.f_code in function.codes]
+    line = f", {lines[-1]}" if lines else ""
     kind = "" if isinstance(error, SimulationError) else f"{type(error).__name__}: "
     where = f"{function.name}, block {block.place}, thread {NOW.thread.index}{line}"
     return SimulationError(f"{kind}{error} ({where})")

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
+
+
+class CudaError(RuntimeError):
+    """A call of the driver that failed for no reason of the user's."""
+
+
+class NotRecordable(CudaError):
+    """Work that waits for the GPU, or reads memory of the host, while a graph is recorded."""
 
 
 class Memory(Protocol):
@@ -12,6 +23,33 @@ class Memory(Protocol):
 
     address: int
     size: int
+
+
+class Fetched(Protocol):
+    """A copy to the host that is on its way."""
+
+    @property
+    def done(self) -> bool:
+        """Whether it is there."""
+
+    def read(self) -> np.ndarray:
+        """Wait for it and return it."""
+
+
+class Graph(Protocol):
+    """Work that is recorded and run again as one; see `driver.Gpu.graph`."""
+
+    def warm(self) -> AbstractContextManager[None]:
+        """Run work with the memory of the graph, without recording it."""
+
+    def record(self) -> AbstractContextManager[None]:
+        """Record work instead of running it."""
+
+    def pause(self) -> AbstractContextManager[None]:
+        """Run work, inside of `record`, instead of recording it."""
+
+    def replay(self) -> None:
+        """Run the recorded work."""
 
 
 class Device(Protocol):
@@ -30,6 +68,18 @@ class Device(Protocol):
     def download(self, source: Any, host: np.ndarray) -> None:
         """Copy a device array into a contiguous host array of its size, and wait for it."""
 
+    def fetch(self, source: Any) -> Fetched:
+        """Start to copy a device array to the host."""
+
+    def adopt(self, address: int, stream: int | None) -> None:
+        """Make ready for memory of another library, which has put its work on `stream`."""
+
+    def graph(self) -> Graph:
+        """Return a graph to record work in."""
+
+    def feed(self, to: Any, make: Callable[[], np.ndarray]) -> None:
+        """Copy what `make` returns into a device array; in a graph, anew before each replay."""
+
     def copy(self, to: Any, source: Any) -> None:
         """Copy one device array into another of its size."""
 
@@ -44,6 +94,7 @@ class Device(Protocol):
 
 
 _current: list[Device] = []
+_first = threading.Lock()
 
 
 def current() -> Device:
@@ -51,7 +102,9 @@ def current() -> Device:
     if not _current:
         from spherecnn.kernels.gpu.driver import Gpu
 
-        _current.append(Gpu())
+        with _first:
+            if not _current:
+                _current.append(Gpu())
     return _current[-1]
 
 

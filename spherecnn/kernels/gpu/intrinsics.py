@@ -116,6 +116,16 @@ def multiply_high(typing, a, b):
     return _one_instruction("mul.hi.u32 $0, $1, $2;", uint32, (uint32, uint32), "=r,r,r")
 
 
+@intrinsic
+def quotient(typing, a, b):
+    """a // b of whole numbers from 0 to 2^31, in 32 bits; b above 0."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.udiv(args[0], args[1])
+
+    return int32(int32, int32), emit
+
+
 # --- loads and stores ------------------------------------------------------------------------------------------
 
 
@@ -265,6 +275,22 @@ def st2(typing, array, index, a, b):
 def store4(typing, array, index, a, b, c, d):
     """Four elements of 4 bytes by one store; &array[index] is a multiple of 16."""
     return _store(array, index, 4)
+
+
+@intrinsic
+def pointer_at(typing, table, index):
+    """The pointer to float32 whose address stands in two uint32 of a table, the lower word first."""
+    if not (_indexed(table, index) and table.dtype == uint32):
+        return None
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        at = _address(context, builder, signature.args[0], args[0], args[1], signature.args[1])
+        address = builder.load(builder.bitcast(at, I64.as_pointer()))
+        # Told that it is global memory, the compiler takes LDG and STG.
+        near = builder.inttoptr(address, ir.PointerType(F32, 1))
+        return builder.addrspacecast(near, F32.as_pointer())
+
+    return types.CPointer(float32)(table, index), emit
 
 
 # --- tensor cores ----------------------------------------------------------------------------------------------
