@@ -1,5 +1,6 @@
 """Importing this registers a body "cuda" with every op."""
 
+from spherecnn.kernels.gpu import depthwise, depthwise_dw, pool, sample, spmm, unpool  # noqa: F401
 import spherecnn.kernels.gpu.arrays
 import spherecnn.kernels.gpu.axis_sums
 import spherecnn.kernels.gpu.classes
