@@ -1,6 +1,5 @@
 """Importing this registers a body "cuda" with every op."""
 
-from spherecnn.kernels.gpu import depthwise, depthwise_dw, pool, sample, spmm, unpool  # noqa: F401
 import spherecnn.kernels.gpu.arrays
 import spherecnn.kernels.gpu.axis_sums
 import spherecnn.kernels.gpu.classes
@@ -17,3 +16,4 @@ import spherecnn.kernels.gpu.softmax
 import spherecnn.kernels.gpu.spmm
 import spherecnn.kernels.gpu.weight_gradient
 import spherecnn.kernels.gpu.winograd  # noqa: F401
+from spherecnn.kernels.gpu import depthwise, depthwise_dw, pool, sample, spmm, unpool  # noqa: F401
