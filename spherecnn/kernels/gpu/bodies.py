@@ -1,6 +1,5 @@
 """Importing this registers a body "cuda" with every op."""
 
-from spherecnn.kernels.gpu import depthwise, depthwise_dw, pool, sample, spmm, unpool  # noqa: F401
 import spherecnn.kernels.gpu.arrays
 import spherecnn.kernels.gpu.axis_sums
 import spherecnn.kernels.gpu.classes
@@ -13,7 +12,10 @@ import spherecnn.kernels.gpu.loss
 import spherecnn.kernels.gpu.masks
 import spherecnn.kernels.gpu.optim
 import spherecnn.kernels.gpu.pointwise
+import spherecnn.kernels.gpu.pool
+import spherecnn.kernels.gpu.sample
 import spherecnn.kernels.gpu.softmax
 import spherecnn.kernels.gpu.spmm
+import spherecnn.kernels.gpu.unpool
 import spherecnn.kernels.gpu.weight_gradient
 import spherecnn.kernels.gpu.winograd  # noqa: F401
