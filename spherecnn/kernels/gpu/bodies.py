@@ -12,8 +12,11 @@ import spherecnn.kernels.gpu.loss
 import spherecnn.kernels.gpu.masks
 import spherecnn.kernels.gpu.optim
 import spherecnn.kernels.gpu.pointwise
+import spherecnn.kernels.gpu.pool
+import spherecnn.kernels.gpu.sample
 import spherecnn.kernels.gpu.softmax
 import spherecnn.kernels.gpu.spmm
+import spherecnn.kernels.gpu.unpool
 import spherecnn.kernels.gpu.weight_gradient
 import spherecnn.kernels.gpu.winograd  # noqa: F401
 from spherecnn.kernels.gpu import depthwise, depthwise_dw, pool, sample, spmm, unpool  # noqa: F401
