@@ -10,6 +10,8 @@ import spherecnn.kernels.gpu.gate
 import spherecnn.kernels.gpu.gather_gemm
 import spherecnn.kernels.gpu.loss
 import spherecnn.kernels.gpu.masks
+import spherecnn.kernels.gpu.norm
+import spherecnn.kernels.gpu.norm_grad
 import spherecnn.kernels.gpu.optim
 import spherecnn.kernels.gpu.pointwise
 import spherecnn.kernels.gpu.pool
