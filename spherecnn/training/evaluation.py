@@ -10,12 +10,13 @@ import numpy as np
 from tqdm import tqdm
 
 from spherecnn.errors import InputError, check_at_least, check_choice
-from spherecnn.kernels.arrays import to_device, to_host
+from spherecnn.kernels.arrays import to_host
 from spherecnn.kernels.precision import get_precision
 from spherecnn.kernels.precision import precision as use_precision
 from spherecnn.layers.base import Array, Layer
 from spherecnn.training.data import Dataset, batches
-from spherecnn.training.step import Outcome, Outcomes, fetched, place, see
+from spherecnn.training.placement import on, place
+from spherecnn.training.step import Outcome, Outcomes, fetched, see
 from spherecnn.training.task import TASKS, Classify, LossFunction, Tally, Task, make_task
 
 METRICS = Classify.known
@@ -133,11 +134,6 @@ def predict(
             y = to_host(model(on(where, given)))
             parts.append(y if task is None else task.outputs(y, given))
     return np.concatenate(parts)
-
-
-def on(where: str, x: Array) -> Any:
-    """An input on the device where the model is."""
-    return x if where == "cpu" else to_device(x)
 
 
 def as_input(model: Layer, x: Array) -> Array:

@@ -11,11 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from spherecnn.errors import InputError, check_choice
 from spherecnn.kernels.arrays import to_device
 from spherecnn.kernels.gpu import device
-from spherecnn.kernels.precision import PRECISIONS
-from spherecnn.layers.base import DEVICES, Array, Layer
+from spherecnn.layers.base import Array, Layer
 from spherecnn.training.losses import Loss, for_gpu
 from spherecnn.training.meters import Meter
 from spherecnn.training.optim import Optimizer, clip_grad_norm
@@ -25,30 +23,6 @@ Results = tuple[Any, Any, Any, Any]  # output, loss, norm of the gradient, what 
 AHEAD = 8  # steps whose losses may be on their way from the GPU
 WARM = 2  # which step of a shape runs with the memory of its graph; the one after that is recorded
 MOST_GRAPHS = 2  # shapes that are kept recorded
-
-
-def place(model: Layer, where: str | None, precision: str | None = None) -> str:
-    """Move a model to the device that is asked for, if one is; return where it is.
-
-    Raises
-    ------
-    InputError
-        If the device or the precision is another, there is no GPU, or the precision is one of the GPU only and the
-        model is not there.
-    """
-    if precision is not None:
-        check_choice("precision", precision, PRECISIONS)
-    if where is not None:
-        check_choice("device", where, DEVICES)
-    found = where or model.device or "cpu"
-    if precision not in (None, "float32") and found == "cpu":
-        raise InputError(
-            f"precision is {precision!r} and the model is on the CPU, which computes in its own type; expected "
-            "device='cuda' with it: move the model to the GPU, or leave precision out."
-        )
-    if where is not None and model.device != where:
-        model.to(where)
-    return found
 
 
 @dataclass
