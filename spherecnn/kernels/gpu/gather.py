@@ -77,6 +77,7 @@ def describe_sites(tile: Tile, mode: str) -> Any:
                     st1(known, to + BIAS_OF * rows, more[2])
                 st1(known, to + BASE_OF * rows, int32(sample * sites_in))
             else:
+                st1(known, to + SLOT_OF * rows, int32(0))
                 st1(known, to + BASE_OF * rows, int32(-1))
                 st1(known, to + OUT_OF * rows, int32(-1))
             r += threads
@@ -85,7 +86,7 @@ def describe_sites(tile: Tile, mode: str) -> Any:
 
 
 def filler(tile: Tile, mode: str) -> Any:
-    """Make ``fill(shared, to, known, at, x, slot, column, data, sources, fresh, v, begin, end, c, channels, lead, thread)``.
+    """Make the function that fills the tile at `to`, see `describe_sites` for `known`.
 
     It writes, or begins to copy, the columns of this thread's chunk: channels c .. c + vector of the v-th tap of every
     row; zeros if v is negative. `sources` keeps the sites of the tap from call to call; with `fresh` they are looked

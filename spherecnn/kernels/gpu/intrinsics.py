@@ -145,6 +145,21 @@ def st1(typing, array, index, value):
     return types.void(array, index, array.dtype), emit
 
 
+@intrinsic
+def advance(typing, array, count):
+    """The pointer to array[count] of global memory, for indices of 32 bits from there on."""
+    if not (isinstance(array, types.CPointer) and isinstance(count, types.Integer)):
+        return None
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        at = _address(context, builder, signature.args[0], args[0], args[1], signature.args[1])
+        # By an instruction, so that the sum is not taken apart again at every use.
+        moved = _asm(builder, I64, [I64], "mov.b64 $0, $1;", "=l,l", [_global(builder, at)])
+        return builder.addrspacecast(builder.inttoptr(moved, ir.PointerType(at.type.pointee, 1)), at.type)
+
+    return array(array, count), emit
+
+
 def _load(lanes: int) -> Any:
     def typed(typing: Any, array: Any, index: Any) -> Any:
         if not _indexed(array, index):
@@ -203,6 +218,43 @@ def load4_nc(typing, array, index):
     return types.UniTuple(float32, 4)(array, index), emit
 
 
+def _load_if(lanes: int) -> Any:
+    """Loads of global float32 that the kernel does not write, or zeros, without a branch."""
+    names = [f"${i}" for i in range(lanes)]
+    at, there = f"${lanes}", f"${lanes + 1}"
+    zeros = " ".join(f"mov.f32 {name}, 0f00000000;" for name in names)
+    move = f"v4.f32 {{{','.join(names)}}}" if lanes == 4 else "f32 $0"
+    text = f"{{ .reg .pred p; setp.ge.s32 p, {there}, 0; {zeros} @p ld.global.nc.{move}, [{at}]; }}"
+    constraints = ",".join(["=&f"] * lanes + ["l", "r"])
+
+    def typed(typing: Any, array: Any, index: Any) -> Any:
+        if not _indexed(array, index):
+            return None
+
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            at = _global(builder, _address(context, builder, signature.args[0], args[0], args[1], signature.args[1]))
+            kinds = ir.LiteralStructType([F32] * lanes) if lanes > 1 else F32
+            made = _asm(builder, kinds, [I64, I32], text, constraints, [at, args[2]])
+            return _tuple(builder, made, lanes) if lanes > 1 else made
+
+        result = types.UniTuple(float32, lanes) if lanes > 1 else float32
+        return result(array, index, int32), emit
+
+    return typed
+
+
+@intrinsic
+def ld1_if(typing, array, index, there):
+    """array[index] of global float32 that this kernel does not write; 0 if `there` is negative."""
+    return _load_if(1)(typing, array, index)
+
+
+@intrinsic
+def load4_if(typing, array, index, there):
+    """`load4_nc`, or zeros if `there` is negative; the address then need not be one."""
+    return _load_if(4)(typing, array, index)
+
+
 @intrinsic
 def st2(typing, array, index, a, b):
     """Two elements of 4 bytes by one store; &array[index] is a multiple of 8."""
@@ -213,6 +265,22 @@ def st2(typing, array, index, a, b):
 def store4(typing, array, index, a, b, c, d):
     """Four elements of 4 bytes by one store; &array[index] is a multiple of 16."""
     return _store(array, index, 4)
+
+
+@intrinsic
+def pointer_at(typing, table, index):
+    """The pointer to float32 whose address stands in two uint32 of a table, the lower word first."""
+    if not (_indexed(table, index) and table.dtype == uint32):
+        return None
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        at = _address(context, builder, signature.args[0], args[0], args[1], signature.args[1])
+        address = builder.load(builder.bitcast(at, I64.as_pointer()))
+        # Told that it is global memory, the compiler takes LDG and STG.
+        near = builder.inttoptr(address, ir.PointerType(F32, 1))
+        return builder.addrspacecast(near, F32.as_pointer())
+
+    return types.CPointer(float32)(table, index), emit
 
 
 # --- tensor cores ----------------------------------------------------------------------------------------------

@@ -37,7 +37,11 @@ class GpuKernel:
         Machine instructions that must occur in it, for the tests: "HMMA" says that it uses tensor cores.
     budget : int
         Largest number of machine instructions, for the tests; 0 for none.
+    shared, rows, columns : int
+        Dynamic shared memory and the tile of a block, where the maker of the kernel says so.
     """
+
+    shared = rows = columns = 0
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ from spherecnn.kernels.gpu.intrinsics import ld1, load4
 from spherecnn.stencils.base import Stencil
 
 SEGMENT, SLOT = 8, 4  # numbers of a record
+NEAR = 64  # places, of every so many the segment is listed
 
 
 class SlotTables(NamedTuple):
@@ -31,7 +32,8 @@ class SlotTables(NamedTuple):
     run: DeviceArray  # int32 (runs, 4): first place, places, taps, where they begin in `taps`
     taps: DeviceArray  # int32 (entries, 2): tap, first slot of it; one entry more ends a run
     places: tuple[int, ...]  # of each run
-    depth: int  # taps of the longest run
+    taps_of: tuple[tuple[int, ...], ...]  # of each run
+    near: DeviceArray  # int32: the segment of every NEARth place, and the last one
 
 
 class RowTables(NamedTuple):
@@ -52,16 +54,22 @@ class MatrixTables(NamedTuple):
     data: DeviceArray
 
 
-_kept: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
+_kept: dict[int, weakref.WeakKeyDictionary[Any, dict[Any, Any]]] = {}
 
 
 def kept(owner: Any, name: Any, make: Any) -> Any:
-    """Return ``make()``, from the last call with this owner and name on the current device."""
-    tables = _kept.setdefault(owner, {})
-    key = (id(device.current()), name)
-    if key not in tables:
-        tables[key] = make()
-    return tables[key]
+    """Return ``make()``, from the last call with this owner and name on the current device.
+
+    Owners need not be hashable (matrices are not); what is kept goes with them, or with the device.
+    """
+    at = id(owner)
+    if at not in _kept:
+        _kept[at] = weakref.WeakKeyDictionary()
+        weakref.finalize(owner, _kept.pop, at, None).atexit = False
+    tables = _kept[at].setdefault(device.current(), {})
+    if name not in tables:
+        tables[name] = make()
+    return tables[name]
 
 
 def slot_tables(stencil: Stencil) -> SlotTables:
@@ -86,13 +94,15 @@ def _slot_tables(s: Stencil) -> SlotTables:
     segment[:, 0], segment[:-1, 1:] = ends, np.stack(records, axis=1)[order]
     share = s.share.astype(np.float32) if s.blends else np.ones(len(s.tap), np.float32)
     slot = [s.base, s.kind * longest + s.shift, s.tap, share.view(np.int32)]
-    run, taps, first = [], [], 0
+    taps: list[tuple[int, int]] = []
+    run, taps_of, first = [], [], 0
     for members in kinds.values():
         own = s.tap[s.first[members[0]] : s.first[members[0] + 1]]
         begin = np.flatnonzero(np.diff(own, prepend=-1)) if s.blends else np.arange(len(own))
         places = int(s.size[members].sum())
         run.append((first, places, len(begin), len(taps)))
         taps += [*zip(own[begin].tolist(), begin.tolist(), strict=True), (-1, len(own))]
+        taps_of.append(tuple(own[begin].tolist()))
         first += places
     return SlotTables(
         to_device(segment),
@@ -102,7 +112,8 @@ def _slot_tables(s: Stencil) -> SlotTables:
         to_device(np.array(run, np.int32)),
         to_device(np.array(taps, np.int32)),
         tuple(r[1] for r in run),
-        max(r[2] for r in run),
+        tuple(taps_of),
+        to_device(np.append(np.searchsorted(ends, np.arange(0, ends[-1], NEAR), "right") - 1, len(order) - 1)),
     )
 
 
@@ -138,6 +149,19 @@ def locate(segment, segments, p):
     low, high = int32(0), segments
     while high - low > 1:
         middle = (low + high) >> 1
+        if ld1(segment, middle * SEGMENT) <= p:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@device_function
+def locate_near(segment, near, p):
+    """`locate` by fewer steps: most often none."""
+    low, high = ld1(near, p >> 6), int32(ld1(near, (p >> 6) + 1) + 1)
+    while high - low > 1:
+        middle = int32((low + high) >> 1)
         if ld1(segment, middle * SEGMENT) <= p:
             low = middle
         else:

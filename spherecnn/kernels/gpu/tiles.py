@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 from spherecnn.kernels.cuda import cuda, device_function, float32, uint32
 from spherecnn.kernels.gpu.intrinsics import (
     bits_f32,
+    f32_bits,
+    ld1,
     ldmatrix_x4,
     load4,
     mma_bf16,
@@ -210,7 +212,7 @@ def _multiply_lines_bf16(shape: Shape) -> Any:
 
 
 def sums_to_shared(shape: Shape, precision: str) -> Any:
-    """Make ``lay_down(sums, shared, thread)``: the outputs as rows of ``columns + PAD`` floats, in place of the factors."""
+    """Make ``lay_down(sums, shared, thread)``: rows of ``columns + PAD`` outputs, where the factors were."""
     return _lay_down_fours(shape) if precision == "float32" else _lay_down_pairs(shape)
 
 
@@ -244,5 +246,142 @@ def _lay_down_pairs(shape: Shape) -> Any:
                 s, to = (i * across + j) * 4, start + i * 16 * line + j * 8
                 st2(shared, to, sums[s], sums[s + 1])
                 st2(shared, to + 8 * line, sums[s + 2], sums[s + 3])
+
+    return lay_down
+
+
+# --- both factors with the reduction across the lines: weight gradients ------------------------------------------
+
+GAP = 8  # floats after a line: 4 lines x 8 columns are read at once without conflicts
+
+
+def multiply_columns(shape: Shape, precision: str) -> Any:
+    """Make ``multiply(shared, a, b, sums, thread)``: sums += A^T B of tiles with DEPTH lines of rows and columns."""
+    if precision == "float32":
+        return _multiply_columns_plainly(shape)
+    return _multiply_columns_tf32(shape) if precision == "tf32" else _multiply_columns_bf16(shape)
+
+
+def _multiply_columns_plainly(shape: Shape) -> Any:
+    across, line_a, line_b = shape.across, shape.rows + GAP, shape.columns + GAP
+    halves = shape.own_rows // 4
+
+    @device_function
+    def multiply(shared, a, b, sums, thread):
+        from_a, from_b = a + (thread // across) * 4, b + (thread % across) * 4
+        for k in range(DEPTH):
+            q = load4(shared, from_b + k * line_b)
+            for h in range(halves):
+                p = load4(shared, from_a + k * line_a + 64 * h)
+                s = 16 * h
+                for i in range(4):
+                    factor = p[0]
+                    if i == 1:
+                        factor = p[1]
+                    if i == 2:
+                        factor = p[2]
+                    if i == 3:
+                        factor = p[3]
+                    sums[s + 4 * i] += factor * q[0]
+                    sums[s + 4 * i + 1] += factor * q[1]
+                    sums[s + 4 * i + 2] += factor * q[2]
+                    sums[s + 4 * i + 3] += factor * q[3]
+
+    return multiply
+
+
+@device_function
+def rounded(value):
+    """The bits of a float32, with half of the last digit of TF32 added: the tensor core cuts the rest off."""
+    return f32_bits(value) + uint32(0x1000)
+
+
+def _multiply_columns_tf32(shape: Shape) -> Any:
+    down, across = shape.rows // shape.warps_down // 16, shape.columns // shape.warps_across // 8
+    warps_across, high, wide = shape.warps_across, 16 * down, 8 * across
+    line_a, line_b, words_a, words_b = shape.rows + GAP, shape.columns + GAP, 4 * down, 2 * across
+
+    @device_function
+    def multiply(shared, a, b, sums, thread):
+        lane, warp = thread & 31, thread >> 5
+        from_a = a + (lane & 3) * line_a + (warp // warps_across) * high + (lane >> 2)
+        from_b = b + (lane & 3) * line_b + (warp % warps_across) * wide + (lane >> 2)
+        for k in range(0, DEPTH, 8):
+            p, q = cuda.local.array(words_a, uint32), cuda.local.array(words_b, uint32)
+            for i in range(down):
+                at = from_a + k * line_a + 16 * i
+                p[4 * i] = rounded(ld1(shared, at))
+                p[4 * i + 1] = rounded(ld1(shared, at + 8))
+                p[4 * i + 2] = rounded(ld1(shared, at + 4 * line_a))
+                p[4 * i + 3] = rounded(ld1(shared, at + 4 * line_a + 8))
+            for j in range(across):
+                at = from_b + k * line_b + 8 * j
+                q[2 * j] = rounded(ld1(shared, at))
+                q[2 * j + 1] = rounded(ld1(shared, at + 4 * line_b))
+            for i in range(down):
+                for j in range(across):
+                    s, u, v = (i * across + j) * 4, 4 * i, 2 * j
+                    d = mma_tf32(
+                        p[u], p[u + 1], p[u + 2], p[u + 3], q[v], q[v + 1],
+                        sums[s], sums[s + 1], sums[s + 2], sums[s + 3],
+                    )  # fmt: skip
+                    sums[s] = d[0]
+                    sums[s + 1] = d[1]
+                    sums[s + 2] = d[2]
+                    sums[s + 3] = d[3]
+
+    return multiply
+
+
+def _multiply_columns_bf16(shape: Shape) -> Any:
+    down, across = shape.rows // shape.warps_down // 16, shape.columns // shape.warps_across // 8
+    warps_across, high, wide = shape.warps_across, 16 * down, 8 * across
+    line_a, line_b, words_a, words_b = shape.rows + GAP, shape.columns + GAP, 4 * down, 2 * across
+
+    @device_function
+    def multiply(shared, a, b, sums, thread):
+        lane, warp = thread & 31, thread >> 5
+        from_a = a + (lane & 3) * line_a + (warp // warps_across) * high + (lane >> 2)
+        from_b = b + (lane & 3) * line_b + (warp % warps_across) * wide + (lane >> 2)
+        for k in range(0, DEPTH, 16):
+            p, q = cuda.local.array(words_a, uint32), cuda.local.array(words_b, uint32)
+            for i in range(down):
+                at = from_a + k * line_a + 16 * i
+                p[4 * i] = pack_bf16x2(ld1(shared, at + 4 * line_a), ld1(shared, at))
+                p[4 * i + 1] = pack_bf16x2(ld1(shared, at + 4 * line_a + 8), ld1(shared, at + 8))
+                p[4 * i + 2] = pack_bf16x2(ld1(shared, at + 12 * line_a), ld1(shared, at + 8 * line_a))
+                p[4 * i + 3] = pack_bf16x2(ld1(shared, at + 12 * line_a + 8), ld1(shared, at + 8 * line_a + 8))
+            for j in range(across):
+                at = from_b + k * line_b + 8 * j
+                q[2 * j] = pack_bf16x2(ld1(shared, at + 4 * line_b), ld1(shared, at))
+                q[2 * j + 1] = pack_bf16x2(ld1(shared, at + 12 * line_b), ld1(shared, at + 8 * line_b))
+            for i in range(down):
+                for j in range(across):
+                    s, u, v = (i * across + j) * 4, 4 * i, 2 * j
+                    d = mma_bf16(
+                        p[u], p[u + 1], p[u + 2], p[u + 3], q[v], q[v + 1],
+                        sums[s], sums[s + 1], sums[s + 2], sums[s + 3],
+                    )  # fmt: skip
+                    sums[s] = d[0]
+                    sums[s + 1] = d[1]
+                    sums[s + 2] = d[2]
+                    sums[s + 3] = d[3]
+
+    return multiply
+
+
+def column_sums_to_shared(shape: Shape, precision: str) -> Any:
+    """Make ``lay_down(sums, shared, thread)`` of `multiply_columns`, see `sums_to_shared`."""
+    if precision != "float32":
+        return _lay_down_pairs(shape)
+    across, halves, line = shape.across, shape.own_rows // 4, shape.columns + PAD
+
+    @device_function
+    def lay_down(sums, shared, thread):
+        start = (thread // across) * 4 * line + (thread % across) * 4
+        for h in range(halves):
+            for i in range(4):
+                s = 16 * h + 4 * i
+                store4(shared, start + (64 * h + i) * line, sums[s], sums[s + 1], sums[s + 2], sums[s + 3])
 
     return lay_down
