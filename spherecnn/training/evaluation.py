@@ -16,7 +16,7 @@ from spherecnn.kernels.precision import precision as use_precision
 from spherecnn.layers.base import Array, Layer
 from spherecnn.training.data import Dataset, batches
 from spherecnn.training.placement import on, place
-from spherecnn.training.step import Outcome, Outcomes, fetched, see
+from spherecnn.training.step import Outcome, Outcomes, expect, fetched, see
 from spherecnn.training.task import TASKS, Classify, LossFunction, Tally, Task, make_task
 
 METRICS = Classify.known
@@ -96,6 +96,7 @@ def evaluate(
             x, target = data.batch(indices)
             y = model(on(where, as_input(model, x)))
             value, seen = task.measure(y, target)[0], see(tally.meter, y)
+            expect(tally.meter, y)
             outcomes.add(Outcome(step, target, task.weight(y, target), fetched(value), seen=fetched(seen)))
         outcomes.finish()
     return tally.results(names)
