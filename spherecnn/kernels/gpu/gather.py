@@ -10,7 +10,17 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from spherecnn.kernels.cuda import cuda, device_function, float32, int32, uint32
-from spherecnn.kernels.gpu.intrinsics import bits_f32, cp_async4, cp_async16, ld1, load4, load4_nc, st1, store4
+from spherecnn.kernels.gpu.intrinsics import (
+    bits_f32,
+    cp_async4,
+    cp_async16,
+    ld1,
+    load4,
+    load4_nc,
+    quotient,
+    st1,
+    store4,
+)
 from spherecnn.kernels.gpu.tables import SEGMENT, SLOT, locate, source_of
 
 MODES = ("gather", "blend", "rows", "together")
@@ -59,7 +69,7 @@ def describe_sites(tile: Tile, mode: str) -> Any:
             m = m0 + r
             to = at + r
             if m < many:
-                sample = int32(uint32(m) // uint32(length))
+                sample = quotient(m, length)
                 p = first + m - sample * length
                 if of_matrix:
                     st1(known, to + SLOT_OF * rows, int32(p * taps) if taps_apart else int32(p))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from spherecnn.kernels.cuda import cuda, device_function, float32, int32, uint32
+from spherecnn.kernels.cuda import cuda, device_function, float32, int32
 from spherecnn.kernels.gpu.gather import BIAS_OF, KINDS, MODES, OUT_OF, Tile, describe_sites, filler, together_filler
 from spherecnn.kernels.gpu.intrinsics import (
     cp_async4,
@@ -17,6 +17,7 @@ from spherecnn.kernels.gpu.intrinsics import (
     cp_async_wait,
     ld1,
     load4,
+    quotient,
     st1,
     store4,
 )
@@ -121,7 +122,7 @@ def mix_kernel(shape: Shape, mode: str, vector: int, precision: str) -> GpuKerne
         first, length, own_taps, taps_at = record[0], record[1], record[2], record[3]
         m0 = (block - ld1(begins, low)) * rows
         tiles = (makes + columns - 1) // columns
-        group = int32(uint32(cuda.blockIdx.y) // uint32(tiles))
+        group = quotient(cuda.blockIdx.y, tiles)
         n0, lead, first_row = (cuda.blockIdx.y - group * tiles) * columns, group * reads, group * makes
         describe(
             known, known_at, thread, m0, samples * length, first, length,
