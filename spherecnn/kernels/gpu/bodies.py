@@ -16,3 +16,4 @@ import spherecnn.kernels.gpu.softmax
 import spherecnn.kernels.gpu.spmm
 import spherecnn.kernels.gpu.weight_gradient
 import spherecnn.kernels.gpu.winograd  # noqa: F401
+from spherecnn.kernels.gpu import depthwise, depthwise_dw, pool, sample, spmm, unpool  # noqa: F401
