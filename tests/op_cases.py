@@ -11,10 +11,22 @@ import scipy.sparse
 from cases import pooled
 from op_cases_stencils import PICTURES, POOLS, STENCILS
 
-from spherecnn import stencils
-from spherecnn.kernels import arrays, depthwise, expand, gate, gather_gemm, loss, norm, optim, pointwise  # noqa: F401
-from spherecnn.kernels import pool, sample, spmm, unpool, winograd  # noqa: F401  they enter OPS
-from spherecnn.kernels.op import OPS
+from spherecnn.kernels import (  # noqa: F401  # noqa: F401  they enter OPS
+    arrays,
+    depthwise,
+    expand,
+    gate,
+    gather_gemm,
+    loss,
+    norm,
+    optim,
+    pointwise,
+    pool,
+    sample,
+    spmm,
+    unpool,
+    winograd,
+)
 from spherecnn.stencils.tiles import adjoint_tiles, tiles
 
 PRODUCTS = ("gather_gemm", "gather_gemm_dx", "gather_gemm_dw", "winograd", "winograd_dw")

@@ -160,7 +160,7 @@ def contiguous(x: Any, dtype: Any = None) -> Any:
     InputError
         If an array on the GPU is of another dtype.
     """
-    if device_of(x) == "cpu":
+    if isinstance(x, np.ndarray) or device_of(x) == "cpu":
         return np.require(x, dtype, ["C", "W"])
     if dtype is not None and x.dtype != dtype:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Convolution by the fastest of its kernels: depthwise, Winograd or direct, chosen by shape and accuracy."""
+"""Convolution by the fastest of its kernels: depthwise, Winograd or direct, chosen by shape, accuracy and device."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from spherecnn.kernels import vector
 from spherecnn.kernels.depthwise import depthwise, depthwise_dw
 from spherecnn.kernels.gather_gemm import gather_gemm, gather_gemm_dw, gather_gemm_dx
 from spherecnn.kernels.op import device_of
+from spherecnn.kernels.pointwise import relu
 from spherecnn.kernels.winograd import fits, same, transform_weights, winograd, winograd_dw, winograd_transformed
 from spherecnn.stencils.tiles import adjoint_tiles, tiles
 
@@ -40,7 +41,14 @@ class KeptWeights:
 
 
 def convolve(
-    x: Any, w: Any, b: Any, stencil: Any, groups: int = 1, exact: bool = False, kept: KeptWeights | None = None
+    x: Any,
+    w: Any,
+    b: Any,
+    stencil: Any,
+    groups: int = 1,
+    exact: bool = False,
+    kept: KeptWeights | None = None,
+    rectified: bool = False,
 ) -> Any:
     """Return `gather_gemm` of the same arguments, by the fastest kernel.
 
@@ -52,11 +60,20 @@ def convolve(
         Never by Winograd's tiles, whose rounding depends on where an output stands in its tile.
     kept : KeptWeights, optional
         Of a layer that does not learn.
+    rectified : bool
+        Return the ReLU of that; one pass over memory, where the kernel can.
     """
+    if device_of(x) != "cpu" and not _each_alone(w, groups, stencil):
+        return gather_gemm(x, w, b, stencil, groups, rectified)
+    y = _convolve(x, w, b, stencil, groups, exact, kept)
+    return relu(y) if rectified else y
+
+
+def _convolve(x: Any, w: Any, b: Any, stencil: Any, groups: int, exact: bool, kept: KeptWeights | None) -> Any:
     if _each_alone(w, groups, stencil):
-        return depthwise(x, w[:, 0], b, stencil)
+        return depthwise(x, _flat(w), b, stencil)
     cut = None if exact else _cut(tiles, stencil, w, groups)
-    if cut is not None and kept is not None and device_of(x) == "cpu":
+    if cut is not None and kept is not None:
         return winograd_transformed(x, kept.of(w, cut.tables.size), b, w.shape[2], cut)
     if cut is not None:
         return winograd(x, w, b, cut)
@@ -67,7 +84,9 @@ def convolve(
 def convolve_dx(dy: Any, w: Any, stencil: Any, groups: int = 1, exact: bool = False) -> Any:
     """Return `gather_gemm_dx` of the same arguments, by the fastest kernel."""
     if _each_alone(w, groups, stencil):
-        return depthwise(dy, w[:, 0], None, stencil.transposed)
+        return depthwise(dy, _flat(w), None, stencil.transposed)
+    if device_of(dy) != "cpu":
+        return gather_gemm_dx(dy, w, stencil, groups)
     cut = None if exact else _cut(adjoint_tiles, stencil, w, groups)
     if cut is None:
         joined = _joined(w, groups)
@@ -86,7 +105,9 @@ def convolve_dw(x: Any, dy: Any, stencil: Any, w: Any, groups: int = 1, exact: b
     """Return `gather_gemm_dw` of the same arguments, by the fastest kernel; only the shape of `w` counts."""
     if _each_alone(w, groups, stencil):
         dw, db = depthwise_dw(x, dy, stencil)
-        return dw[:, None], db
+        return dw.reshape(w.shape), db
+    if device_of(x) != "cpu":
+        return gather_gemm_dw(x, dy, stencil, groups)
     repaid = len(x) * stencil.sites_out >= SITES_A_CHANNEL * max(w.shape[1:])
     cut = _cut(tiles, stencil, w, groups) if repaid and not exact else None
     if cut is not None:
@@ -100,6 +121,11 @@ def _each_alone(w: Any, groups: int, stencil: Any) -> bool:
     """True when every channel has a kernel of its own, of taps that read one site."""
     plain = not stencil.blends and stencil.biases == 1
     return plain and groups > 1 and w.shape[1] == 1 and groups == w.shape[2]
+
+
+def _flat(w: Any) -> Any:
+    """Weights (taps, 1, channels) without the axis of one."""
+    return w.reshape(len(w), w.shape[2])
 
 
 def _cut(cutter: Any, stencil: Any, w: Any, groups: int) -> Any:

@@ -6,10 +6,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from report import tool
 
 HERE = Path(__file__).resolve().parent
 NEEDED = ("numba_cuda", "greenlet", "cuda.bindings")
 MISSING = [name for name in NEEDED if find_spec(name.partition(".")[0]) is None or find_spec(name) is None]
+MISSING += [name for name in ("cuobjdump", "nvdisasm") if tool(name) is None]
 
 # Without the extra, one test says why the others are not there.
 collect_ignore = [file.name for file in HERE.glob("*.py") if MISSING and file.name != "test_installed.py"]
@@ -18,9 +20,9 @@ sys.path.append(str(HERE.parent))  # tests/cases.py
 
 @pytest.fixture
 def missing_packages():
-    """Packages that these tests need and that are not installed; where they must be, that is an error."""
+    """What these tests need and is not installed; where it must be, that is an error."""
     if MISSING and os.environ.get("SPHERECNN_TEST_CUDA"):
-        pytest.fail(f"SPHERECNN_TEST_CUDA is set and {', '.join(MISSING)} cannot be imported")
+        pytest.fail(f"SPHERECNN_TEST_CUDA is set and {', '.join(MISSING)} cannot be found")
     return MISSING
 
 

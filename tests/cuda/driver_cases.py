@@ -439,8 +439,6 @@ CASES = [name for name in globals() if name.startswith("case_")]
 
 def main():
     """Run every case in a process of its own; write what went wrong as JSON."""
-    import spherecnn.kernels.gpu.driver  # loaded once, before the processes part
-    import spherecnn.kernels.gpu.launch
 
     found = {}
     for name in CASES:

@@ -46,6 +46,21 @@ def reciprocal(a: float32) -> float32:
     return float32(1) / float32(a)
 
 
+def pointer_at(table: Memory, index: int) -> Memory:
+    """The float32 memory of the device from an address on."""
+    from spherecnn.kernels.gpu import device
+
+    low, high = table.load_many(index, 2)
+    address = low | high << 32
+    for block in list(device.current().blocks):
+        start = address - block.address
+        if 0 <= start < block.size:
+            data, written = block.bytes(start, block.size)
+            whole = data[: data.size // 4 * 4].view(np.float32)
+            return Memory(whole, f"the memory at address {address:#x}", table.races, written)
+    raise SimulationError(f"a pointer to {address:#x}, where no array is")
+
+
 def _in(memory: Memory, shared: bool, name: str) -> Memory:
     if memory.shared != shared:
         raise SimulationError(f"{name} of {memory.name}, which is not {'shared' if shared else 'global'} memory")
@@ -201,6 +216,7 @@ EMULATORS: dict[str, Callable[..., Any]] = {
     "load4_if": lambda memory, index, there: load4_nc(memory, index) if there >= 0 else (float32(0),) * 4,
     "ld1_if": lambda memory, index, there: memory.load(index) if there >= 0 else float32(0),
     "advance": lambda memory, count: memory[count:],
+    "pointer_at": pointer_at,
     "store4": lambda memory, index, *values: memory.store_many(index, values),
     "cp_async16": _cp_async(16),
     "cp_async4": _cp_async(4),

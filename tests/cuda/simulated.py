@@ -30,6 +30,10 @@ class Block:
         self.address = self.whole.ctypes.data + GUARD
         self.written = bytearray(size)
 
+    def bytes(self, first: int, last: int) -> tuple[np.ndarray, memoryview]:
+        """Some of its bytes, and which of them were written."""
+        return self.whole[GUARD + first : GUARD + last], memoryview(self.written)[first:last]
+
     def broken(self) -> bool:
         """Whether something wrote beside the block."""
         return bool((self.whole[:GUARD] != 0xFF).any() or (self.whole[GUARD + self.size :] != 0xFF).any())
@@ -102,8 +106,7 @@ class SimulatedDevice:
         first, last = array.offset, array.offset + array.nbytes
         if not 0 <= first <= last <= array.memory.size:
             raise SimulationError(f"an array of shape {array.shape} reaches beyond its memory")
-        whole = array.memory.whole[GUARD + first : GUARD + last]
-        return whole, memoryview(array.memory.written)[first:last]
+        return array.memory.bytes(first, last)
 
     def _write(self, array: Any, value: Any) -> None:
         data, written = self._bytes(array)
@@ -131,6 +134,9 @@ class SimulatedDevice:
 
     def fill(self, to: Any, byte: int) -> None:
         self._write(to, byte)
+
+    def feed(self, to: Any, make: Any) -> None:
+        self.upload(to, make())
 
     def _same_size(self, one: Any, other: Any) -> None:
         if one.nbytes != other.nbytes:

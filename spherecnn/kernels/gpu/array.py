@@ -29,7 +29,7 @@ class DeviceArray:
     dtype : numpy.dtype
     """
 
-    __slots__ = ("dtype", "memory", "offset", "shape", "size")
+    __slots__ = ("__weakref__", "dtype", "memory", "offset", "shape", "size")
     __array_ufunc__ = None  # NumPy's operators give up at once
 
     def __init__(self, memory: device.Memory, offset: int, shape: tuple[int, ...], dtype: np.dtype):
@@ -97,6 +97,12 @@ class DeviceArray:
             )
         row = math.prod(self.shape[1:]) * self.itemsize
         return DeviceArray(self.memory, self.offset + start * row, shape, self.dtype)
+
+    def __deepcopy__(self, _: Any) -> DeviceArray:
+        return self.copy()
+
+    def __reduce__(self) -> Any:
+        raise InputError("an array on the GPU was to be pickled; expected one on the host: use sc.to_host first.")
 
     def copy(self) -> DeviceArray:
         """Return a copy, on the GPU."""

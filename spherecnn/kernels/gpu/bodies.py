@@ -1,10 +1,18 @@
 """Importing this registers a body "cuda" with every op."""
 
+import spherecnn.kernels.gpu.arrays
+import spherecnn.kernels.gpu.axis_sums
+import spherecnn.kernels.gpu.classes
+import spherecnn.kernels.gpu.cross_entropy
 import spherecnn.kernels.gpu.depthwise
+import spherecnn.kernels.gpu.depthwise_dw
 import spherecnn.kernels.gpu.gate
 import spherecnn.kernels.gpu.gather_gemm
+import spherecnn.kernels.gpu.loss
+import spherecnn.kernels.gpu.masks
+import spherecnn.kernels.gpu.optim
 import spherecnn.kernels.gpu.pointwise
 import spherecnn.kernels.gpu.softmax
 import spherecnn.kernels.gpu.spmm
-import spherecnn.kernels.gpu.weight_gradient  # noqa: F401
-from spherecnn.kernels.gpu import classes  # noqa: F401
+import spherecnn.kernels.gpu.weight_gradient
+import spherecnn.kernels.gpu.winograd  # noqa: F401

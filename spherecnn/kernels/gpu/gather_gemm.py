@@ -16,8 +16,8 @@ from spherecnn.kernels.precision import get_precision
 
 
 @gather_gemm.on("cuda")
-def _gather_gemm(x: Any, w: Any, b: Any, stencil: Any, groups: int = 1) -> Any:
-    return mix(x, w, b, stencil, groups, adjoint=False)
+def _gather_gemm(x: Any, w: Any, b: Any, stencil: Any, groups: int = 1, rectified: bool = False) -> Any:
+    return mix(x, w, b, stencil, groups, adjoint=False, rectified=rectified)
 
 
 @gather_gemm_dx.on("cuda")

@@ -267,6 +267,22 @@ def store4(typing, array, index, a, b, c, d):
     return _store(array, index, 4)
 
 
+@intrinsic
+def pointer_at(typing, table, index):
+    """The pointer to float32 whose address stands in two uint32 of a table, the lower word first."""
+    if not (_indexed(table, index) and table.dtype == uint32):
+        return None
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        at = _address(context, builder, signature.args[0], args[0], args[1], signature.args[1])
+        address = builder.load(builder.bitcast(at, I64.as_pointer()))
+        # Told that it is global memory, the compiler takes LDG and STG.
+        near = builder.inttoptr(address, ir.PointerType(F32, 1))
+        return builder.addrspacecast(near, F32.as_pointer())
+
+    return types.CPointer(float32)(table, index), emit
+
+
 # --- tensor cores ----------------------------------------------------------------------------------------------
 
 

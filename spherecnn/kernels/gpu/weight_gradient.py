@@ -210,7 +210,7 @@ class Parts(NamedTuple):
     """How the members of the runs are divided."""
 
     part: DeviceArray  # int32 (parts, 4): run, first member, end, taps of all parts before
-    count: int
+    many: int
     first: DeviceArray  # entries first[t] .. first[t + 1] of `listed` are of tap t
     listed: DeviceArray  # numbers of taps in the partial sums
     taps: int  # of all parts
@@ -224,7 +224,8 @@ def parts_of(stencil: Any, samples: int, blocks: int) -> Parts:
 
 def _parts_of(stencil: Any, samples: int, blocks: int, wanted: int) -> Parts:
     tables = runs_of(stencil)
-    parts, uses, before = [], [[] for _ in range(stencil.taps)], 0
+    uses: list[list[int]] = [[] for _ in range(stencil.taps)]
+    parts, before = [], 0
     whole = samples * sum(tables.places)
     for run, length in enumerate(tables.places):
         members = samples * length
@@ -259,10 +260,10 @@ def _gather_gemm_dw(x: Any, dy: Any, stencil: Any, groups: int = 1) -> tuple[Any
     height = blocks_for(reads, 8) * 32 if mode == "together" else tables.depth * reads
     down, across = blocks_for(height, kernel.rows), blocks_for(makes, kernel.columns) * groups
     parts = parts_of(stencil, samples, down * across)
-    at_once = parts.count == 1 and parts.taps == stencil.taps and tables.in_order
+    at_once = parts.many == 1 and parts.taps == stencil.taps and tables.in_order
     partial = dw if at_once else empty((parts.taps, reads, outputs), np.float32)
     kernel(
-        (down, across, parts.count),
+        (down, across, parts.many),
         *(x, dy, partial, parts.part, tables.run, tables.taps),
         *(tables.segment, tables.slot, tables.column, tables.order, tables.data),
         *(tables.segments, samples, sites_in, stencil.sites_out, channels, reads, makes, outputs),
@@ -280,7 +281,8 @@ def bias_gradient(dy: Any, stencil: Any) -> Any:
     """The sum of dy over the sites that add each row of biases."""
     if stencil.biases == 1:
         return sum_over(dy, (0, 1))
-    return spmm(kept(stencil, "sites of biases", lambda: _sites_of_biases(stencil)), sum_over(dy, (0,))[None])[0]
+    summed = sum_over(dy, (0,)).reshape(1, *dy.shape[1:])
+    return spmm(kept(stencil, "sites of biases", lambda: _sites_of_biases(stencil)), summed)[0]
 
 
 def _sites_of_biases(stencil: Any) -> Any:
