@@ -14,7 +14,7 @@ from spherecnn.training.task import make_task
 GRID = sc.grids.Equirect(16)
 CLASSES = 4
 ACCURACY = 0.9
-BETWEEN_DEVICES = 0.02
+BETWEEN_DEVICES = 0.03  # 15 of 512; trainings that round differently part
 
 
 def stripes(count, seed):
