@@ -78,13 +78,15 @@ class Result:
     epilog="""\b
 Examples:
   spherecnn demo
-  spherecnn demo --quick --out runs/first""",
+  spherecnn demo --quick --out runs/first
+  spherecnn demo --device cuda""",
 )
 @click.option("--quick", is_flag=True, help="A shorter form: smaller pictures, fewer epochs.")
 @click.option("--out", type=o.FOLDER, help="Folder to write; a new one under runs/ by default.")
 @o.seed_option
+@o.device_options
 @o.threads_option
-def command(quick: bool, out: Path | None, seed: int, threads: int | None) -> None:
+def command(quick: bool, out: Path | None, seed: int, device: str, threads: int | None) -> None:
     """Train the methods on real digits on a sphere; test them upright and rotated.
 
     planar, circular, coord and tangent work on equirectangular pictures, spherephd on the faces of an icosahedron,
@@ -93,10 +95,10 @@ def command(quick: bool, out: Path | None, seed: int, threads: int | None) -> No
     out = out or o.new_run("demo")
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out} is not empty; expected a new folder for the demo: name another, or none.")
-    demo(QUICK if quick else FULL, out, seed)
+    demo(QUICK if quick else FULL, out, seed, device)
 
 
-def demo(size: Size, out: Path, seed: int) -> None:
+def demo(size: Size, out: Path, seed: int, device: str = "cpu") -> None:
     """Run the demo into a folder."""
     grids = {method: size.grid(method) for method in METHODS}
     data = {grid: open_digits(grid, seed) for grid in grids.values()}
@@ -106,11 +108,11 @@ def demo(size: Size, out: Path, seed: int) -> None:
         f"lat 0, lon 0; tested on {len(first.upright)} others, upright and turned by random rotations of the sphere."
     )
     draw_samples(list(data.values()), make_folder(out))
-    compile_kernels(data, size)
+    compile_kernels(data, size, device)
     results = []
     for method in METHODS:
         click.echo(f"\n{method}")
-        results.append(compare(method, size, seed, data[grids[method]], out))
+        results.append(compare(method, size, seed, data[grids[method]], out, device))
     draw_results(results, first.training.classes, out)
     rows: list[list[Any]] = [[r.method, r.sites, r.parameters, r.upright, r.rotated, r.seconds] for r in results]
     write_atomic(out / "results.csv", o.csv_text([COLUMNS, *rows]).encode())
@@ -132,7 +134,7 @@ def open_digits(grid: Any, seed: int) -> Digits:
     return Digits(training, validation, *tests)
 
 
-def compile_kernels(data: dict[Any, Digits], size: Size) -> None:
+def compile_kernels(data: dict[Any, Digits], size: Size, device: str) -> None:
     """Train throw-away networks for a step, so that the seconds of the table are those of training."""
     start = time.perf_counter()
     for method in METHODS:
@@ -140,11 +142,11 @@ def compile_kernels(data: dict[Any, Digits], size: Size) -> None:
         training = data[grid].training
         few = Subset(training, np.arange(32))
         model = sc.models.classifier(method, 1, len(training.classes), grid, width=size.width, rng=0)
-        sc.training.fit(model, few, validation=few, epochs=1, progress=False)
+        sc.training.fit(model, few, validation=few, epochs=1, progress=False, device=device)
     click.echo(f"Compiled the kernels, or read them from the cache: {time.perf_counter() - start:.1f} s.")
 
 
-def compare(method: str, size: Size, seed: int, data: Digits, out: Path) -> Result:
+def compare(method: str, size: Size, seed: int, data: Digits, out: Path, device: str) -> Result:
     """Train and test one method."""
     classes, grid = list(data.training.classes), data.training.grid
     model = sc.models.classifier(method, 1, len(classes), grid, width=size.width, rng=seed)
@@ -155,6 +157,7 @@ def compare(method: str, size: Size, seed: int, data: Digits, out: Path) -> Resu
         data.training,
         validation=data.validation,
         **settings,
+        device=device,
         out=out / method,
         config={"data": "digits", "method": method, "width": size.width}
         | o.size_of(grid)

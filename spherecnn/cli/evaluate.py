@@ -20,7 +20,7 @@ Examples:
   spherecnn evaluate runs/circular
   spherecnn evaluate runs/circular --rotate so3
   spherecnn evaluate runs/photos --data photos-of-another-day/
-  spherecnn evaluate runs/land --weights last""",
+  spherecnn evaluate runs/land --weights last --device cuda""",
 )
 @click.argument("run", type=o.FOLDER)
 @click.option("--data", help="Data to measure on; by default what the run's own data held back.")
@@ -28,6 +28,7 @@ Examples:
 @o.weights_option
 @o.batch_option
 @click.option("--out", type=o.FOLDER, help="Where to write; a folder inside the run by default.")
+@o.device_options
 @o.threads_option
 def command(
     run: Path,
@@ -36,6 +37,7 @@ def command(
     weights: str,
     batch_size: int,
     out: Path | None,
+    device: str,
     threads: int | None,
 ) -> None:
     """Measure a RUN on pictures that it has not seen, with the scores of its task.
@@ -46,7 +48,7 @@ def command(
     regress   RMSE, MAE; for depths the relative errors too
     inpaint   L1, L2 and PSNR in the holes
     """
-    model, config = o.load_run(run, weights)
+    model, config = o.load_run(run, weights, device)
     held = task_of(config).held_back(config, model.grid, rotate, data)
     out = out or run / ("evaluate" if rotate == "none" else f"evaluate-{rotate}")
     click.echo(measure(model, config, held, batch_size, out, rotate) + f"\nNext: spherecnn predict {run} PICTURE...")

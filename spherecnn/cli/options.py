@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,8 @@ import spherecnn as sc
 from spherecnn.datasets.transforms import KINDS
 from spherecnn.errors import InputError
 from spherecnn.grids.polyhedron import MOST_LEVELS
+from spherecnn.kernels.precision import PRECISIONS
+from spherecnn.layers.base import DEVICES
 from spherecnn.layers.registry import METHODS
 from spherecnn.training.checkpoint import load_checkpoint, restore_model
 from spherecnn.training.config import load_config
@@ -36,6 +39,41 @@ def threads_option(command: Any) -> Any:
     return click.option(
         "--threads", type=AT_LEAST_1, callback=use, help="Threads of the kernels; all cores by default."
     )(command)
+
+
+def device_options(command: Any) -> Any:
+    """--device, passed on to the command, and --precision, in which it runs; that there is no GPU is said at once."""
+
+    @functools.wraps(command)
+    def run(*args: Any, device: str, precision: str, **options: Any) -> Any:
+        if device == "cuda":
+            gpu()
+        elif precision != "float32":
+            raise InputError(
+                f"--precision {precision} was given without --device cuda; expected float32 on the CPU, which computes "
+                "in it: add --device cuda, or leave --precision out."
+            )
+        with sc.precision(precision):
+            return command(*args, device=device, **options)
+
+    where = click.option(
+        "--device", type=click.Choice(DEVICES), default="cpu", show_default=True, help="cuda is an NVIDIA GPU."
+    )
+    how = click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        default="float32",
+        show_default=True,
+        help="Of products on a GPU: tf32 and bf16 are faster, with 10 and 7 digits (bits) of the factors.",
+    )
+    return where(how(run))
+
+
+def gpu() -> Any:
+    """The GPU, which is made ready if it is not; one sentence where there is none."""
+    from spherecnn.kernels.gpu import device
+
+    return device.current()
 
 
 def rotate_option(name: str, text: str) -> Option:
@@ -117,14 +155,14 @@ def weight_of(config: dict[str, Any]) -> np.ndarray | None:
     return None if config.get("class_weight") is None else np.array(config["class_weight"])
 
 
-def load_run(run: Path, weights: str) -> tuple[Any, dict[str, Any]]:
-    """Return the model of a run folder, with its "best" or "last" weights, and the config of the run."""
+def load_run(run: Path, weights: str, device: str = "cpu") -> tuple[Any, dict[str, Any]]:
+    """Return the model of a run folder on a device, with "best" or "last" weights, and the config of the run."""
     if not (run / "config.toml").is_file():
         raise InputError(f"{run} holds no config.toml; expected a run folder: name one that `spherecnn train` wrote.")
     header, arrays, _ = load_checkpoint(run / f"{weights}.safetensors")
     model = sc.models.build(header["model"])
     restore_model(model, header, arrays)
-    return model, load_config(run / "config.toml")
+    return model.to(device), load_config(run / "config.toml")
 
 
 def new_run(name: str) -> Path:

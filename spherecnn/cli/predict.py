@@ -18,7 +18,7 @@ Examples:
   spherecnn predict runs/photos new/*.jpg --out predictions.csv
   spherecnn predict runs/land new/*.jpg --out maps/
   spherecnn predict runs/depth new/*.jpg --out depth/ --png16
-  spherecnn predict runs/fill new/*.jpg --masks holes/ --out filled/""",
+  spherecnn predict runs/fill new/*.jpg --masks holes/ --out filled/ --device cuda""",
 )
 @click.argument("run", type=o.FOLDER)
 @click.argument("files", type=click.Path(dir_okay=False, path_type=Path), nargs=-1, required=True)
@@ -31,8 +31,9 @@ Examples:
 @click.option("--png16", is_flag=True, help="Write values as 16-bit PNG too, divided by --label-scale (regress).")
 @o.weights_option
 @o.batch_option
+@o.device_options
 @o.threads_option
-def command(run: Path, files: tuple[Path, ...], out: Path | None, weights: str, **options: Any) -> None:
+def command(run: Path, files: tuple[Path, ...], out: Path | None, weights: str, device: str, **options: Any) -> None:
     """Apply a RUN to equirectangular pictures (JPEG, PNG, any size).
 
     \b
@@ -41,5 +42,5 @@ def command(run: Path, files: tuple[Path, ...], out: Path | None, weights: str, 
     regress   for each picture values as NPY, a map, globe views
     inpaint   for each picture the filled picture, globe views
     """
-    model, config = o.load_run(run, weights)
+    model, config = o.load_run(run, weights, device)
     click.echo(task_of(config).predict(model, config, files, out, run, **options))

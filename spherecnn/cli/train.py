@@ -20,7 +20,7 @@ from spherecnn.training.schedule import SCHEDULES
 # What a run's config.toml records beside the options.
 RECORDED = {"classes", "class_weight", "label_mean", "label_std", "channel_mean", "channel_std"}
 # Options that do not change what a run computes, and may be given anew when it is resumed.
-FREE = {"resume", "data", "epochs", "threads"}
+FREE = {"resume", "data", "epochs", "threads", "device", "precision"}
 
 
 def settings_of(command: click.Command, path: Path) -> dict[str, Any]:
@@ -59,6 +59,7 @@ Examples:
   spherecnn train --task segment --data land/ --height 128 --class-weights balanced --out runs/land
   spherecnn train --task regress --data depth/ --label-scale 0.001 --ignore-label 0 --loss berhu
   spherecnn train --task inpaint --data photos/ --holes strokes --batch-size 8
+  spherecnn train --data photos/ --height 256 --device cuda --precision tf32
   spherecnn train --resume runs/circular --epochs 40""",
 )
 @click.option(
@@ -147,6 +148,7 @@ Examples:
 @click.option("--test-numbers", help="Which to test on, such as 7-9; the last 30 % of each class by default (shapes).")
 @o.seed_option
 @click.option("--out", type=o.FOLDER, help="Run folder; a new one under runs/ by default.")
+@o.device_options
 @o.threads_option
 @click.pass_context
 def command(ctx: click.Context, resume: Path | None, **options: Any) -> None:
@@ -166,6 +168,7 @@ def train(resume: Path | None, data: str, task: str, *, next_command: str = "eva
     grid = o.grid_of(options)
     source = data if data == "digits" else str(Path(data).resolve())
     config = options | o.size_of(grid) | {"data": source, "task": task, "model": options["model"] or kind.models[0]}
+    config["precision"] = sc.get_precision()
     training = kind.open(data, grid, "train", config)
     validation = kind.open(data, grid, "validation", config) if options["validation"] else None
     config |= kind.learned(training, config) | {"out": None, "threads": None}
@@ -174,6 +177,7 @@ def train(resume: Path | None, data: str, task: str, *, next_command: str = "eva
         f"{len(training)} {getattr(training, 'noun', 'pictures')} to train on and {len(validation or ())} to validate "
         f"on{kind.describe(training)}, "
         f"{grid!r}; {config['model']}, {config['method']}, {model.parameter_count:,} parameters"
+        f"{'' if options['device'] == 'cpu' else f'; on the GPU {o.gpu().name}'}"
     )
     schedule = options["schedule"]
     history = sc.training.fit(
@@ -185,6 +189,7 @@ def train(resume: Path | None, data: str, task: str, *, next_command: str = "eva
         schedule=None if schedule == "none" else schedule,
         augment=kind.augment(grid, config),
         **{name: options[name] for name in ("epochs", "batch_size", "lr", "clip_norm", "patience", "seed")},
+        device=options["device"],
         out=out,
         config=config,
         resume=resume is not None,

@@ -43,7 +43,7 @@ def kind_of(classes: int) -> type:
 @argmax.on("cpu")
 def _argmax(scores: Array) -> Array:
     classes = scores.shape[-1]
-    found = np.empty(scores.shape[:-1], kind_of(classes))
+    found: Array = np.empty(scores.shape[:-1], kind_of(classes))
     if found.size:
         _argmax_rows(np.ascontiguousarray(scores).reshape(-1, classes), found.reshape(-1))
     return found

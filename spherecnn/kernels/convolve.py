@@ -10,6 +10,7 @@ from spherecnn.kernels import vector
 from spherecnn.kernels.depthwise import depthwise, depthwise_dw
 from spherecnn.kernels.gather_gemm import gather_gemm, gather_gemm_dw, gather_gemm_dx
 from spherecnn.kernels.op import device_of
+from spherecnn.kernels.pointwise import relu
 from spherecnn.kernels.winograd import fits, same, transform_weights, winograd, winograd_dw, winograd_transformed
 from spherecnn.stencils.tiles import adjoint_tiles, tiles
 
@@ -40,7 +41,14 @@ class KeptWeights:
 
 
 def convolve(
-    x: Any, w: Any, b: Any, stencil: Any, groups: int = 1, exact: bool = False, kept: KeptWeights | None = None
+    x: Any,
+    w: Any,
+    b: Any,
+    stencil: Any,
+    groups: int = 1,
+    exact: bool = False,
+    kept: KeptWeights | None = None,
+    rectified: bool = False,
 ) -> Any:
     """Return `gather_gemm` of the same arguments, by the fastest kernel.
 
@@ -52,11 +60,18 @@ def convolve(
         Never by Winograd's tiles, whose rounding depends on where an output stands in its tile.
     kept : KeptWeights, optional
         Of a layer that does not learn.
+    rectified : bool
+        Return the ReLU of that; one pass over memory, where the kernel can.
     """
+    if device_of(x) != "cpu" and not _each_alone(w, groups, stencil):
+        return gather_gemm(x, w, b, stencil, groups, rectified)
+    y = _convolve(x, w, b, stencil, groups, exact, kept)
+    return relu(y) if rectified else y
+
+
+def _convolve(x: Any, w: Any, b: Any, stencil: Any, groups: int, exact: bool, kept: KeptWeights | None) -> Any:
     if _each_alone(w, groups, stencil):
         return depthwise(x, _flat(w), b, stencil)
-    if device_of(x) != "cpu":
-        return gather_gemm(x, w, b, stencil, groups)
     cut = None if exact else _cut(tiles, stencil, w, groups)
     if cut is not None and kept is not None:
         return winograd_transformed(x, kept.of(w, cut.tables.size), b, w.shape[2], cut)

@@ -23,6 +23,7 @@ from spherecnn.kernels.expand import (
 from spherecnn.kernels.jit import kernel
 from spherecnn.kernels.memory import empty, zeros
 from spherecnn.kernels.op import op
+from spherecnn.kernels.pointwise import relu
 from spherecnn.kernels.register_tiles import touch
 from spherecnn.kernels.tasks import spell_task, task_room
 from spherecnn.kernels.vector import Rows, Source, Weights
@@ -49,7 +50,7 @@ SPARSE = 4
 
 
 @op
-def gather_gemm(x: Any, w: Any, b: Any, stencil: Any, groups: int = 1) -> Any:
+def gather_gemm(x: Any, w: Any, b: Any, stencil: Any, groups: int = 1, rectified: bool = False) -> Any:
     r"""Convolve: gather the sites of each tap, mix their channels.
 
     .. math:: y_{n,p,k} = b_{bias(p),\,k} + \sum_{u} share(u) \sum_c x_{n,\,source(p,u),\,c}\; w_{tap(u),\,c,\,k}
@@ -62,6 +63,8 @@ def gather_gemm(x: Any, w: Any, b: Any, stencil: Any, groups: int = 1) -> Any:
     stencil : Stencil
     groups : int
         Output channel k reads the input channels of group k // (K / groups) only.
+    rectified : bool
+        Return max(y, 0), as `relu`.
 
     Returns
     -------
@@ -73,7 +76,8 @@ def gather_gemm(x: Any, w: Any, b: Any, stencil: Any, groups: int = 1) -> Any:
         inputs = np.split(padded[:, source] * per_site(share, x), groups, axis=2)
         weights = np.split(w[tap], groups, axis=1)
         y[:, out] += np.concatenate([i @ j for i, j in zip(inputs, weights, strict=True)], axis=2)
-    return y if b is None else y + b.reshape(stencil.biases, -1)[stencil.bias_rows()]
+    y = y if b is None else y + b.reshape(stencil.biases, -1)[stencil.bias_rows()]
+    return relu.definition(y) if rectified else y
 
 
 @op
@@ -135,8 +139,9 @@ def gather_gemm_dw(x: Any, dy: Any, stencil: Any, groups: int = 1) -> Any:
 
 
 @gather_gemm.on("cpu")
-def _gather_gemm_cpu(x: Any, w: Any, b: Any, stencil: Any, groups: int = 1) -> Any:
-    return _mix_sites(x, w, b, stencil, groups, adjoint=False)
+def _gather_gemm_cpu(x: Any, w: Any, b: Any, stencil: Any, groups: int = 1, rectified: bool = False) -> Any:
+    y = _mix_sites(x, w, b, stencil, groups, adjoint=False)
+    return relu(y) if rectified else y
 
 
 @gather_gemm_dx.on("cpu")

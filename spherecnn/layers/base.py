@@ -68,6 +68,8 @@ class Layer:
     params: dict[str, Param]
     buffers: dict[str, Array]
     children: dict[str, Layer]
+    # True where forward(..., rectified=True) gives the ReLU of the output, in one pass where the kernel can.
+    rectifies = False
 
     def __init__(self) -> None:
         object.__setattr__(self, "params", {})

@@ -10,6 +10,7 @@ import numpy as np
 from spherecnn.errors import InputError
 from spherecnn.kernels.arrays import accumulate, alias, concatenate, full, split
 from spherecnn.kernels.pointwise import add
+from spherecnn.layers.activation import ReLU
 from spherecnn.layers.base import Array, Backward, Layer, Shape
 
 
@@ -175,9 +176,32 @@ class Sequential(_Layers):
 
     def trace(self, r: Any, *xs: Any) -> Any:
         (x,) = xs
-        for layer in self.children.values():
+        layers = list(self.children.values())
+        for layer in fused(layers) if isinstance(r, Recorder) else layers:
             x = r(layer, x)
         return x
+
+
+class _Rectified(Layer):
+    """A layer that rectifies its own outputs, in the place of the layer and the ReLU after it."""
+
+    def __init__(self, layer: Layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
+        return self.layer.forward(*xs, train=train, rectified=True)
+
+
+def fused(layers: list[Layer]) -> list[Layer]:
+    """Layers one after another, each ReLU joined to the layer before it where that can do both at once."""
+    found: list[Layer] = []
+    for layer in layers:
+        if type(layer) is ReLU and found and found[-1].rectifies:
+            found[-1] = _Rectified(found[-1])
+        else:
+            found.append(layer)
+    return found
 
 
 class Add(Layer):

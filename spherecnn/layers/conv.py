@@ -124,6 +124,8 @@ class Conv2d(Window):
            [84., 96., 79.]], dtype=float32)
     """
 
+    rectifies = True
+
     def __init__(
         self,
         in_channels: int,
@@ -153,11 +155,11 @@ class Conv2d(Window):
         self.weight = Param(rng.uniform(-bound, bound, (kh, kw, reads, self.out_channels)).astype(np.float32))
         self.bias = Param(rng.uniform(-bound, bound, self.out_channels).astype(np.float32)) if bias else None
 
-    def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
+    def forward(self, *xs: Array, train: bool, rectified: bool = False) -> tuple[Array, Backward]:
         (x,) = xs
         stencil, sites = self.check_input(x)
         kept = None if train else self._kept
-        y, sites_backward = mix_sites(sites, self.weight, self.bias, stencil, self.groups, self.exact, kept)
+        y, sites_backward = mix_sites(sites, self.weight, self.bias, stencil, self.groups, self.exact, kept, rectified)
         out_shape = self.out_shape(x.shape)
 
         def backward(dy: Array, inputs: bool = True) -> Array | None:
@@ -250,6 +252,8 @@ class CoordConv2d(Conv2d):
            [-1.,  0.,  1.]], dtype=float32)
     """
 
+    rectifies = False
+
     def __init__(
         self,
         in_channels: int,
@@ -294,7 +298,7 @@ class CoordConv2d(Conv2d):
         channels = [xx, yy, np.hypot(xx, yy)] if self.with_r else [xx, yy]
         return np.stack(channels, axis=-1).astype(self.weight.value.dtype)
 
-    def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
+    def forward(self, *xs: Array, train: bool, rectified: bool = False) -> tuple[Array, Backward]:
         """Convolve the input; add the convolution of the coordinates, which is the same for every sample."""
         (x,) = xs
         stencil, sites = self.check_input(x)

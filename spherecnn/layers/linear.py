@@ -35,6 +35,8 @@ class Linear(Layer):
     array([[32.5]], dtype=float32)
     """
 
+    rectifies = True
+
     def __init__(
         self,
         in_features: int,
@@ -50,12 +52,12 @@ class Linear(Layer):
         self.weight = Param(rng.uniform(-bound, bound, (in_features, out_features)).astype(np.float32))
         self.bias = Param(rng.uniform(-bound, bound, out_features).astype(np.float32)) if bias else None
 
-    def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
+    def forward(self, *xs: Array, train: bool, rectified: bool = False) -> tuple[Array, Backward]:
         (x,) = xs
         out_shape = self.out_shape(x.shape)
         check_array("the input", x, ", ".join(["N", *["..."] * (x.ndim - 2), "C"]), self.dtype)
         sites = contiguous(x).reshape(1, -1, self.in_features)
-        y, sites_backward = mix_sites(sites, self.weight, self.bias, pointwise(sites.shape[1:2]))
+        y, sites_backward = mix_sites(sites, self.weight, self.bias, pointwise(sites.shape[1:2]), rectified=rectified)
 
         def backward(dy: Array, inputs: bool = True) -> Array | None:
             dx = sites_backward(contiguous(dy).reshape(y.shape), inputs)

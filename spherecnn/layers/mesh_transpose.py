@@ -68,6 +68,8 @@ class MeshConvTranspose(MeshConv):
     array([20., 22.,  9., 13.], dtype=float32)
     """
 
+    rectifies = False
+
     def __init__(
         self,
         in_channels: int,
@@ -95,7 +97,7 @@ class MeshConvTranspose(MeshConv):
     def _stencil(self, fill: str) -> Stencil:
         return mesh_transpose(self.grid_out, fill, self.operators, self.laplacian, self.derivatives)
 
-    def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
+    def forward(self, *xs: Array, train: bool, rectified: bool = False) -> tuple[Array, Backward]:
         x = self.checked(*xs)
         if self.fill == "ones":
             x = concatenate([x, full((len(x), 1, x.shape[2]), 1.0, x)], 1)

@@ -49,6 +49,8 @@ class BetweenGrids(Layer):
 class SiteConv(BetweenGrids):
     """A convolution: weights for the taps of a stencil from `grid` to `grid_out`, which a subclass makes."""
 
+    rectifies = True
+
     def __init__(self, in_channels: int, out_channels: int, groups: int):
         super().__init__()
         self.in_channels = check_at_least("in_channels", in_channels, 1)
@@ -66,9 +68,9 @@ class SiteConv(BetweenGrids):
         """Return the stencil from `grid` to `grid_out`."""
         raise NotImplementedError
 
-    def forward(self, *xs: Array, train: bool) -> tuple[Array, Backward]:
+    def forward(self, *xs: Array, train: bool, rectified: bool = False) -> tuple[Array, Backward]:
         x = self.checked(*xs)
-        y, sites_backward = mix_sites(x, self.weight, self.bias, self.stencil(), self.groups)
+        y, sites_backward = mix_sites(x, self.weight, self.bias, self.stencil(), self.groups, rectified=rectified)
         return y, lambda dy, inputs=True: sites_backward(contiguous(dy), inputs)
 
     def out_shape(self, *shapes: Shape) -> Shape:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from spherecnn.errors import InputError
 from spherecnn.kernels.convolve import KeptWeights, convolve, convolve_dw, convolve_dx
+from spherecnn.kernels.pointwise import relu_grad
 from spherecnn.layers.base import Array, Backward, Param
 from spherecnn.stencils import Stencil
 
@@ -25,15 +26,18 @@ def mix_sites(
     groups: int = 1,
     exact: bool = False,
     kept: KeptWeights | None = None,
+    rectified: bool = False,
 ) -> tuple[Array, Backward]:
-    """Convolve sites (N, P, C) on a stencil, see `kernels.convolve.convolve`.
+    """Convolve sites (N, P, C) on a stencil, see `kernels.convolve.convolve`; with `rectified`, ReLU of that.
 
     ``backward(dy, inputs)`` adds to the gradients of the parameters and returns dx, or None without `inputs`.
     """
     w = weight.value.reshape(stencil.taps, -1, weight.value.shape[-1])
-    y = convolve(x, w, None if bias is None else bias.value, stencil, groups, exact, kept)
+    y = convolve(x, w, None if bias is None else bias.value, stencil, groups, exact, kept, rectified)
 
     def backward(dy: Array, inputs: bool) -> Array | None:
+        if rectified:
+            dy = relu_grad(dy, y)
         dw, db = convolve_dw(x, dy, stencil, w, groups, exact)
         weight.add_grad(dw)
         if bias is not None:

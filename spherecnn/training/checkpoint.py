@@ -16,6 +16,7 @@ from safetensors.numpy import save
 
 from spherecnn.errors import InputError
 from spherecnn.files import write_atomic
+from spherecnn.kernels.arrays import to_host
 from spherecnn.layers.base import Array, Layer
 
 FORMAT = 1
@@ -32,7 +33,7 @@ def save_checkpoint(
 
     The file is safetensors. Its metadata holds one JSON text under "spherecnn": the format version, package
     versions, ``model.config`` where the model has one, the random states of the layers, a digest of the
-    arrays, and `header`.
+    arrays, and `header`. Arrays on the GPU are copied to the host first: a checkpoint is of no device.
 
     Parameters
     ----------
@@ -57,7 +58,7 @@ def save_checkpoint(
     >>> header["epoch"], sorted(arrays)
     (1, ['bias', 'weight'])
     """
-    state = model.state()
+    state = {name: to_host(value) for name, value in model.state().items()}
     for name, value in state.items():
         if not np.isfinite(value).all():
             raise InputError(
@@ -65,7 +66,7 @@ def save_checkpoint(
                 "expected finite weights: train with a lower learning rate or clip the gradients."
             )
     arrays = {f"model.{name}": value for name, value in state.items()}
-    arrays |= {f"extra.{name}": value for name, value in (extra_arrays or {}).items()}
+    arrays |= {f"extra.{name}": to_host(value) for name, value in (extra_arrays or {}).items()}
     # safetensors writes the memory of a strided array as if it were contiguous.
     arrays = {name: np.asarray(value, order="C") for name, value in arrays.items()}
     full = {

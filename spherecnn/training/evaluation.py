@@ -10,8 +10,13 @@ import numpy as np
 from tqdm import tqdm
 
 from spherecnn.errors import InputError, check_at_least, check_choice
+from spherecnn.kernels.arrays import to_host
+from spherecnn.kernels.precision import get_precision
+from spherecnn.kernels.precision import precision as use_precision
 from spherecnn.layers.base import Array, Layer
 from spherecnn.training.data import Dataset, batches
+from spherecnn.training.placement import on, place
+from spherecnn.training.step import Outcome, Outcomes, expect, fetched, see
 from spherecnn.training.task import TASKS, Classify, LossFunction, Tally, Task, make_task
 
 METRICS = Classify.known
@@ -26,8 +31,12 @@ def evaluate(
     batch_size: int = 32,
     metrics: Sequence[str] | None = None,
     progress: bool = False,
+    device: str | None = None,
+    precision: str | None = None,
 ) -> dict[str, Any]:
     """Measure a model on a data set, without training it.
+
+    On the GPU batches are copied there, and of each the loss and what the scores need comes back.
 
     Parameters
     ----------
@@ -45,6 +54,8 @@ def evaluate(
         the task reports. They use the area weights and the ignored class of the task.
     progress : bool
         Show a bar.
+    device, precision : str, optional
+        As in `fit`; the model stays on the device.
 
     Returns
     -------
@@ -62,6 +73,7 @@ def evaluate(
     0.75
     """
     check_at_least("batch_size", batch_size, 1)
+    where = place(model, device, precision)
     task = make_task(task, loss, model, data)
     names = list(task.report if metrics is None else metrics)
     for name in names:
@@ -70,19 +82,39 @@ def evaluate(
     tally = Tally(task, scores=bool(names))
     total = math.ceil(len(data) / batch_size)
     hidden = None if progress else True
-    with tqdm(batches(len(data), batch_size), "evaluating", total, leave=False, disable=hidden) as bar:
-        for indices in bar:
+
+    def take(outcome: Outcome) -> None:
+        outcome.wait()
+        tally.add(outcome.seen, outcome.target, outcome.loss, outcome.count)
+
+    outcomes = Outcomes(take)
+    with (
+        use_precision(precision or get_precision()),
+        tqdm(batches(len(data), batch_size), "evaluating", total, leave=False, disable=hidden) as bar,
+    ):
+        for step, indices in enumerate(bar, 1):
             x, target = data.batch(indices)
-            y = model(as_input(model, x))
-            tally.add(y, target, task.measure(y, target)[0])
+            y = model(on(where, as_input(model, x)))
+            value, seen = task.measure(y, target)[0], see(tally.meter, y)
+            expect(tally.meter, y)
+            outcomes.add(Outcome(step, target, task.weight(y, target), fetched(value), seen=fetched(seen)))
+        outcomes.finish()
     return tally.results(names)
 
 
-def predict(model: Layer, x: Array, batch_size: int = 32, *, task: str | Task | None = None) -> Array:
-    """Return the model's output for inputs x (N, ..., C), computed batch by batch.
+def predict(
+    model: Layer,
+    x: Array,
+    batch_size: int = 32,
+    *,
+    task: str | Task | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+) -> Array:
+    """Return the model's output for inputs x (N, ..., C) on the host, computed batch by batch.
 
     With a `task`, by name or as an object, return what the outputs mean: classes, values in the unit of the targets,
-    or filled pictures.
+    or filled pictures. `device` and `precision` are as in `fit`; the model stays on the device.
 
     Examples
     --------
@@ -95,12 +127,13 @@ def predict(model: Layer, x: Array, batch_size: int = 32, *, task: str | Task | 
     if isinstance(task, str):
         check_choice("task", task, tuple(TASKS))
         named: Any = TASKS[task]
-        return predict(model, x, batch_size, task=named())
-    parts = []
-    for i in batches(len(x), batch_size):
-        given = as_input(model, x[i])
-        y = model(given)
-        parts.append(y if task is None else task.outputs(y, given))
+        return predict(model, x, batch_size, task=named(), device=device, precision=precision)
+    where, parts = place(model, device, precision), []
+    with use_precision(precision or get_precision()):
+        for i in batches(len(x), batch_size):
+            given = as_input(model, x[i])
+            y = to_host(model(on(where, given)))
+            parts.append(y if task is None else task.outputs(y, given))
     return np.concatenate(parts)
 
 

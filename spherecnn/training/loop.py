@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from tqdm import tqdm
 
 from spherecnn.errors import InputError, check_at_least, check_choice
 from spherecnn.files import make_folder, write_atomic
+from spherecnn.kernels.arrays import to_host
+from spherecnn.kernels.precision import get_precision
+from spherecnn.kernels.precision import precision as use_precision
 from spherecnn.layers.base import Array, Layer
 from spherecnn.training.checkpoint import (
     load_checkpoint,
@@ -28,10 +32,13 @@ from spherecnn.training.config import save_config
 from spherecnn.training.data import Dataset, batches
 from spherecnn.training.evaluation import as_input, evaluate
 from spherecnn.training.history import History
-from spherecnn.training.optim import OPTIMIZERS, Optimizer, clip_grad_norm
+from spherecnn.training.optim import OPTIMIZERS, Optimizer
+from spherecnn.training.placement import place
 from spherecnn.training.schedule import SCHEDULES, CosineLR, ReduceOnPlateau, Schedule, StepLR
+from spherecnn.training.step import DeviceStep, Outcome, Outcomes, Step
 from spherecnn.training.task import LossFunction, Tally, Task, make_task
 
+SHOWN = 10  # steps between two looks at the loss on the GPU
 Augment = Callable[[Array, Array, np.random.Generator], tuple[Array, Array]]
 
 
@@ -59,11 +66,20 @@ def fit(
     config: dict[str, Any] | None = None,
     resume: bool = False,
     progress: bool = True,
+    device: str | None = None,
+    precision: str | None = None,
 ) -> History:
-    """Train a model in place; it ends with the weights of the last epoch.
+    """Train a model in place; it ends with the weights of the last epoch, on the device that it was trained on.
 
-    Equal seeds give equal bits. A run that was stopped and resumed gives the bits of one that was not:
-    weights, optimizer state, log, everything but the seconds.
+    Equal seeds give equal bits, on one GPU too. A run that was stopped and resumed gives the bits of one that was not:
+    weights, optimizer state, log, everything but the seconds. Checkpoints hold arrays of the host: a run may go on
+    on another device.
+
+    On the GPU (see `training.step.DeviceStep`) batches are copied there, and of each step the loss comes back, with
+    the class of each site where the log has scores of classes, or the outputs where it has other scores. Nothing
+    waits for them: a loss that is not finite is seen some steps later, at the latest at the end of the epoch, before
+    anything is saved. A `loss` of your own gets an output on the GPU and a target on the host, and returns both
+    results on the GPU.
 
     Parameters
     ----------
@@ -102,6 +118,10 @@ def fit(
         Go on from last.safetensors in `out`, up to `epochs` in all.
     progress : bool
         Show a bar and one line an epoch.
+    device : {"cpu", "cuda"}, optional
+        Where to train; the model is moved there first. By default where it is.
+    precision : {"float32", "tf32", "bf16"}, optional
+        Of products on the GPU, see `spherecnn.precision`; by default that of the with block around the call.
 
     Returns
     -------
@@ -112,7 +132,7 @@ def fit(
     TrainingDiverged
         If the loss becomes NaN or infinite; the last good checkpoint stays.
     InputError
-        If a setting or the data do not fit, `out` holds another run, or a file cannot be written.
+        If a setting or the data do not fit, there is no GPU, `out` holds another run, or a file cannot be written.
 
     Examples
     --------
@@ -132,6 +152,7 @@ def fit(
         check_at_least("patience", patience, 1)
     if clip_norm is not None and not clip_norm > 0:
         raise InputError(f"clip_norm is {clip_norm}; expected a number above 0: change it, or leave it out.")
+    where = place(model, device, precision)
     made_task = make_task(task, loss, model, data)
     settings = {
         "task": made_task.name,
@@ -146,9 +167,13 @@ def fit(
         "seed": seed,
     }
     made = _make_optimizer(optimizer, model, lr)
+    if any(made.steps.values()):
+        made.load_state(made.state())  # beside the parameters, wherever those are now
     order, augmentation = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
     run = _Run(
         model=model,
+        where=where,
+        precision=precision or get_precision(),
         data=data,
         validation=validation,
         task=made_task,
@@ -170,7 +195,8 @@ def fit(
         keep_config=resume and config is None,
         resume=resume,
     )
-    run.train()
+    with use_precision(run.precision):
+        run.train()
     return run.history
 
 
@@ -179,6 +205,8 @@ class _Run:
     """One call of `fit`: everything that changes while it trains, and its folder."""
 
     model: Layer
+    where: str
+    precision: str
     data: Dataset
     validation: Dataset | None
     task: Task
@@ -195,6 +223,12 @@ class _Run:
     progress: bool
     history: History
     saved: int = 0
+
+    @cached_property
+    def steps(self) -> Step:
+        """What trains on a batch; on the GPU it keeps its recordings from epoch to epoch."""
+        kind = Step if self.where == "cpu" else DeviceStep
+        return kind(self.model, self.task, self.optimizer, self.clip_norm)
 
     def train(self) -> None:
         try:
@@ -228,7 +262,7 @@ class _Run:
             row |= {f"val_{name}": value for name, value in measured.items()}
             self.check_finite(measured["loss"], "validation loss", epoch)
         for name, param in self.model.named_params().items():
-            self.check_finite(param.value, name, epoch)
+            self.check_finite(to_host(param.value), name, epoch)
         row["seconds"] = round(time.perf_counter() - start, 3)
         best = self.history.add(row)
         if self.schedule is not None:
@@ -240,30 +274,35 @@ class _Run:
 
     def train_epoch(self, epoch: int) -> Tally:
         tally = Tally(self.task)
+        run_step = self.steps
+        run_step.meter = tally.meter
+        outcomes = Outcomes(lambda outcome: self.take(outcome, tally, epoch))
+        shown = 1 if self.where == "cpu" else SHOWN
         order: Iterable[Array] = batches(len(self.data), self.batch_size, self.order)
         total = math.ceil(len(self.data) / self.batch_size)
         with tqdm(
             order, f"epoch {epoch}/{self.epochs}", total, leave=False, disable=None if self.progress else True
         ) as bar:
             for step, indices in enumerate(bar, 1):
-                self.train_step(indices, tally, epoch, step)
-                bar.set_postfix_str(f"loss {tally.loss:.4f}", refresh=False)
+                x, target = self.data.batch(indices)
+                if self.augment is not None:
+                    x, target = self.augment(x, target, self.augmentation)
+                outcomes.add(run_step(step, as_input(self.model, x), target, partial(self.check, epoch=epoch)))
+                if step % shown == 0:
+                    bar.set_postfix_str(f"loss {tally.loss:.4f}", refresh=False)
+            outcomes.finish()
         return tally
 
-    def train_step(self, indices: Array, tally: Tally, epoch: int, step: int) -> None:
-        x, target = self.data.batch(indices)
-        if self.augment is not None:
-            x, target = self.augment(x, target, self.augmentation)
-        y, backward = self.model.forward(as_input(self.model, x), train=True)
-        value, dy = self.task.measure(y, target)
-        self.check_finite(value, "loss", epoch, step)
-        self.optimizer.zero_grad()
-        backward(dy, inputs=False)
-        if self.clip_norm is not None:
-            norm = clip_grad_norm(self.optimizer.params, self.clip_norm)
-            self.check_finite(norm, "gradient norm", epoch, step)
-        self.optimizer.step()
-        tally.add(y, target, value)
+    def take(self, outcome: Outcome, tally: Tally, epoch: int) -> None:
+        """Add a batch to the sums of an epoch, once its results are on the host."""
+        outcome.wait()
+        self.check(outcome, epoch)
+        tally.add(outcome.seen, outcome.target, outcome.loss, outcome.count)
+
+    def check(self, outcome: Outcome, epoch: int) -> None:
+        self.check_finite(outcome.loss, "loss", epoch, outcome.step)
+        if outcome.norm is not None:
+            self.check_finite(outcome.norm, "gradient norm", epoch, outcome.step)
 
     def check_finite(self, value: Any, name: str, epoch: int, step: int | None = None) -> None:
         if not np.isfinite(value).all():

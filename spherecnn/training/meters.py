@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from spherecnn.layers.base import Array
+from spherecnn.kernels.classes import argmax
+from spherecnn.kernels.op import device_of
+from spherecnn.layers.base import Array, Shape
 from spherecnn.training.metrics import accuracy_of, confusion, iou_of, recall_of
 from spherecnn.training.regression import Sums
 
 
 class Meter(Protocol):
-    """What a task measures beside its loss."""
+    """What a task measures beside its loss.
+
+    A meter may have ``see(y)``, which returns what `add` takes in place of an output: on the GPU that is computed
+    there, and only that is copied to the host. With it comes ``expect(shape)``, which is told the shape of each output.
+    """
 
     def add(self, y: Array, target: Array) -> None:
-        """Take in a batch."""
+        """Take in a batch, on the host."""
 
     def results(self) -> dict[str, Any]:
         """Return the scores by name."""
@@ -29,9 +35,18 @@ class ClassMeter:
     def __init__(self, area: Array | None, ignore_index: int, unscored: Sequence[int] = ()):
         self.area, self.ignore_index, self.unscored = area, ignore_index, list(unscored)
         self.matrix: Array | None = None
+        self.count: int | None = None
+
+    def expect(self, shape: Shape) -> None:
+        """Be told the number of classes by the shape of an output."""
+        self.count = shape[-1]
+
+    def see(self, y: Array) -> Array:
+        """On the GPU, the class of each site."""
+        return y if device_of(y) == "cpu" else argmax(y)
 
     def add(self, y: Array, target: Array) -> None:
-        matrix = confusion(y, target, area=self.area, ignore_index=self.ignore_index)
+        matrix = confusion(y, target, classes=self.count, area=self.area, ignore_index=self.ignore_index)
         self.matrix = matrix if self.matrix is None else self.matrix + matrix
 
     def results(self) -> dict[str, Any]:

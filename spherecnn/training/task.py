@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from spherecnn.errors import InputError, check_at_least, check_choice
-from spherecnn.layers.base import Array, Layer
+from spherecnn.layers.base import Array, Layer, Shape
 from spherecnn.training.data import Dataset
 from spherecnn.training.losses import INPAINT_LOSSES, LOSSES, CrossEntropyLoss, InpaintLoss, Loss
 from spherecnn.training.meters import ClassMeter, Meter, SumMeter
@@ -56,6 +56,16 @@ class Task:
     def measure(self, y: Array, target: Array) -> tuple[float, Array]:
         """Return the loss of a batch and the gradient of the output."""
         return self.loss(y, target)
+
+    def inputs(self, shape: Shape, dtype: np.dtype, target: Array) -> tuple[Array, ...]:
+        """Return what `errors` takes beside an output of this shape and dtype: the loss's `Loss.inputs`."""
+        assert isinstance(self.loss, Loss)
+        return self.loss.inputs(shape, dtype, target)
+
+    def errors(self, y: Array, *inputs: Array) -> tuple[Any, Array]:
+        """Return the loss of a batch and the gradient of the output, from what `inputs` returned: `measure` in two."""
+        assert isinstance(self.loss, Loss)
+        return self.loss.errors(y, *inputs)
 
     def weight(self, y: Array, target: Array) -> float:
         """Return how much the loss of this batch weighs in a mean over batches."""
@@ -120,6 +130,9 @@ class Classify(Task):
 
     def measure(self, y: Array, target: Array) -> tuple[float, Array]:
         return super().measure(y, self.scored(target))
+
+    def inputs(self, shape: Shape, dtype: np.dtype, target: Array) -> tuple[Array, ...]:
+        return super().inputs(shape, dtype, self.scored(target))
 
     def weight(self, y: Array, target: Array) -> float:
         return super().weight(y, self.scored(target))
@@ -189,14 +202,17 @@ class Regress(Task):
             raise InputError(f"mean is {mean} and std is {std}; expected finite numbers, std above 0: change them.")
         self.area, self.mean, self.std = getattr(loss, "area", area), mean, std
 
-    def _standard(self, target: Array, y: Array) -> Array:
-        return ((target - self.mean) / self.std).astype(y.dtype, copy=False)
+    def _standard(self, target: Array, dtype: np.dtype) -> Array:
+        return ((target - self.mean) / self.std).astype(dtype, copy=False)
 
     def measure(self, y: Array, target: Array) -> tuple[float, Array]:
-        return self.loss(y, self._standard(target, y))
+        return self.loss(y, self._standard(target, y.dtype))
+
+    def inputs(self, shape: Shape, dtype: np.dtype, target: Array) -> tuple[Array, ...]:
+        return super().inputs(shape, dtype, self._standard(target, dtype))
 
     def weight(self, y: Array, target: Array) -> float:
-        return super().weight(y, self._standard(target, y))
+        return super().weight(y, self._standard(target, y.dtype))
 
     def meter(self) -> SumMeter:
         return SumMeter(lambda y, target: error_sums(self.outputs(y, y), target, area=self.area), errors_of)
@@ -256,12 +272,12 @@ class Tally:
         self.total = self.count = 0.0
         self.meter = task.meter() if scores else None
 
-    def add(self, y: Array, target: Array, value: float) -> None:
-        count = self.task.weight(y, target)
+    def add(self, seen: Array, target: Array, value: float, count: float) -> None:
+        """Take in a batch: what the meter sees of the output, the target, the loss, and how much that weighs."""
         self.total += value * count
         self.count += count
         if self.meter is not None:
-            self.meter.add(y, target)
+            self.meter.add(seen, target)
 
     @property
     def loss(self) -> float:

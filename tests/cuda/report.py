@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import struct
 import subprocess
 import tempfile
 from collections import Counter
@@ -16,7 +17,10 @@ from typing import Any
 REGISTERS = 65536
 """Of a multiprocessor."""
 
-_OPCODE = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ +)?([A-Z][A-Z0-9_.]*)")
+INSTRUCTION = 16
+"""Bytes."""
+
+_OPCODE = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+ +)?([A-Z][A-Z0-9_.]*)")
 _USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
 _FLOAT64 = re.compile(r"^D(ADD|MUL|FMA|SETP|MNMX|MMA)|F64")
 # In shared memory a sum of floats is a loop that compares and swaps, for which no integer atomic of ours has a use.
@@ -78,6 +82,7 @@ class Report:
     def line(self) -> str:
         """A row of the table of all kernels."""
         kinds = {"HMMA": "HMMA", "FFMA": "FFMA", "LDG.E.128": "LDG128", "STG.E.128": "STG128", "LDGSTS": "LDGSTS"}
+        kinds["CALL"] = "CALL"  # a subroutine: a division of run-time numbers, as a rule
         counts = " ".join(f"{short} {self.count(opcode)}" for opcode, short in kinds.items() if self.count(opcode))
         numbers = f"{self.registers:4d} {self.spills:6d} {self.shared:7d} {self.instructions:6d}"
         return f"{self.name:44} {self.cc[0]}.{self.cc[1]} {numbers}  {counts}"
@@ -93,25 +98,62 @@ def tool(name: str) -> str | None:
     return shutil.which(name, path=os.pathsep.join([*map(str, folders), os.environ.get("PATH", "")]))
 
 
-def report(name: str, cc: tuple[int, int], cubin: bytes) -> Report:
-    """Read what a kernel was compiled to."""
-    program, disassembler = tool("cuobjdump"), tool("nvdisasm")
-    if program is None or disassembler is None:
-        raise FileNotFoundError("cuobjdump and nvdisasm are not installed: pip install 'spherecnn[cuda-test]'")
+def code_of(cubin: bytes) -> bytes:
+    """The machine code of the one kernel of a cubin: the section of an ELF file whose name begins with .text."""
+    (table,) = struct.unpack_from("<Q", cubin, 0x28)
+    size, count, names = struct.unpack_from("<HHH", cubin, 0x3A)
+    sections = [struct.unpack_from("<IIQQQQ", cubin, table + i * size) for i in range(count)]
+    for name, _, _, _, start, length in sections:
+        if cubin.startswith(b".text.", sections[names][4] + name):
+            return cubin[start : start + length]
+    raise ValueError("a cubin without a kernel")
+
+
+def _run(name: str, *arguments: str) -> str:
+    program = tool(name)
+    if program is None:
+        raise FileNotFoundError(f"{name} is not installed: pip install 'spherecnn[cuda-test]'")
+    return subprocess.run([program, *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def disassembled(codes: list[bytes], cc: tuple[int, int]) -> list[dict[str, int]]:
+    """How often each instruction occurs in each of several codes, by one call of the disassembler."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "code"
+        file.write_bytes(b"".join(codes))
+        found = _OPCODE.findall(_run("nvdisasm", "--binary", f"SM{cc[0]}{cc[1]}", str(file)))
+    opcodes = [opcode for _, opcode in sorted((int(address, 16), opcode) for address, opcode in found)]
+    counts = []
+    for code in codes:
+        own, opcodes = opcodes[: len(code) // INSTRUCTION], opcodes[len(code) // INSTRUCTION :]
+        counts.append({opcode: n for opcode, n in Counter(own).items() if opcode != "NOP"})
+    if opcodes or not all(counts):
+        raise RuntimeError("the disassembler's instructions are not of 16 bytes")
+    return counts
+
+
+def _usage(cubin: bytes) -> tuple[int, ...]:
+    """Registers, and bytes of stack, of static shared memory and of local memory."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "kernel.cubin"
         file.write_bytes(cubin)
-        environment = {**os.environ, "NVDISASM_PATH": str(Path(disassembler).parent)}
-        command = [program, "-res-usage", "-sass", str(file)]
-        told = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    usage = _USAGE.search(told.stdout)
-    opcodes = Counter(_OPCODE.findall(told.stdout))
-    if usage is None or not opcodes:
-        raise RuntimeError(f"cuobjdump says nothing of {name}: {told.stdout[:200]} {told.stderr[:200]}")
-    del opcodes["NOP"]
-    registers, stack, shared, local = map(int, usage.groups())
-    reserved = 1024 if cc >= (9, 0) else 0  # the system's own
-    return Report(name, cc, registers, stack, local, shared - reserved, dict(opcodes))
+        told = _USAGE.search(_run("cuobjdump", "-res-usage", str(file)))
+    if told is None:
+        raise RuntimeError("cuobjdump says nothing of a kernel's registers")
+    return tuple(map(int, told.groups()))
+
+
+def reports(cubins: dict[tuple[str, tuple[int, int]], bytes]) -> dict[tuple[str, tuple[int, int]], Report]:
+    """What kernels were compiled to, by name and compute capability."""
+    found = {}
+    for cc in sorted({cc for _, cc in cubins}):
+        names = [name for name, own in cubins if own == cc]
+        counts = disassembled([code_of(cubins[name, cc]) for name in names], cc)
+        reserved = 1024 if cc >= (9, 0) else 0  # shared memory of the system's own
+        for name, opcodes in zip(names, counts, strict=True):
+            registers, stack, shared, local = _usage(cubins[name, cc])
+            found[name, cc] = Report(name, cc, registers, stack, local, max(0, shared - reserved), opcodes)
+    return found
 
 
 def faults(kernel: Any, found: Report) -> list[str]:

@@ -19,30 +19,34 @@ KERNELS = {
 }
 
 
-def compiled(name, capabilities):
-    """Reports of a kernel, in another process; its code may come from the user's cache."""
-    return {(name, cc): report.report(name, cc, launch.KERNELS[name].cubin(cc)) for cc in capabilities}
+def compiled(name):
+    """The code of a kernel for each capability, or why there is none; it may come from the user's cache."""
+    try:
+        return {(name, cc): launch.KERNELS[name].cubin(cc) for cc in CAPABILITIES}
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
 
 
 @pytest.fixture(scope="module")
 def reports(request):
-    """Reports of the kernels whose tests were asked for, by name and capability; two processes compile them."""
-    wanted = {}
-    for item in request.session.items:
-        if item.name.startswith("test_kernel["):
-            wanted.setdefault(item.callspec.params["name"], []).append(item.callspec.params["cc"])
-    found = {}
+    """Reports of the kernels whose tests were asked for, or why there are none; two processes compile them."""
+    items = [item for item in request.session.items if item.name.startswith("test_kernel[")]
+    names = list(dict.fromkeys(item.callspec.params["name"] for item in items))
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-        for future in [pool.submit(compiled, name, capabilities) for name, capabilities in wanted.items()]:
-            found |= future.result()
-    yield found
+        codes = dict(zip(names, pool.map(compiled, names), strict=True))
+    failed = {name: code for name, code in codes.items() if isinstance(code, str)}
+    found = report.reports({key: code for name in codes if name not in failed for key, code in codes[name].items()})
     print("\n" + "\n".join([report.HEADER, *(found[key].line() for key in sorted(found))]))
+    return found | {(name, cc): why for name, why in failed.items() for cc in CAPABILITIES}
 
 
 @pytest.mark.parametrize("cc", CAPABILITIES, ids=lambda cc: f"cc{cc[0]}{cc[1]}")
 @pytest.mark.parametrize("name", sorted(KERNELS))
 def test_kernel(name, cc, reports):
-    assert report.faults(KERNELS[name], reports[name, cc]) == []
+    found = reports[name, cc]
+    if isinstance(found, str):
+        pytest.fail(f"{name} does not compile: {found}")
+    assert report.faults(KERNELS[name], found) == []
 
 
 # --- the checks themselves ---------------------------------------------------------------------------------------
@@ -72,7 +76,7 @@ def faults_of(function, **promises):
     kernel = launch.GpuKernel(function, "f4* f4* i4", **{"threads": 256, **promises})
     del launch.KERNELS[kernel.name]
     code = compile_kernel(function, kernel.arguments, (kernel.threads, kernel.blocks), (8, 0))
-    return report.faults(kernel, report.report(kernel.name, (8, 0), code))
+    return report.faults(kernel, report.reports({("", (8, 0)): code})["", (8, 0)])
 
 
 def test_a_sound_kernel_has_no_faults():

@@ -21,7 +21,7 @@ from spherecnn.errors import InputError
     epilog="""\b
 Examples:
   spherecnn mesh evaluate runs/modelnet
-  spherecnn mesh evaluate runs/shapes --weights last --rotate yaw
+  spherecnn mesh evaluate runs/shapes --weights last --rotate yaw --device cuda
   spherecnn mesh evaluate runs/shapes other-shapes/ --part all --up-axis y""",
 )
 @click.argument("run", type=o.FOLDER)
@@ -35,6 +35,7 @@ Examples:
 @o.weights_option
 @o.batch_option
 @click.option("--out", type=o.FOLDER, help="Where to write; a folder inside the run by default.")
+@o.device_options
 @o.threads_option
 def command(
     run: Path,
@@ -46,13 +47,14 @@ def command(
     weights: str,
     batch_size: int,
     out: Path | None,
+    device: str,
     threads: int | None,
 ) -> None:
     """Measure a RUN on the shapes it was not trained on: accuracy, scores of each class, confusion matrix.
 
     With FOLDER, of meshes or of projected shapes, on the shapes there.
     """
-    model, config = o.load_run(run, weights)
+    model, config = o.load_run(run, weights, device)
     kind = task_of(config)
     if "channel_mean" not in config or not isinstance(kind, Classify):
         raise InputError(f"{run} is no run on shapes; expected one of `spherecnn mesh train`: use spherecnn evaluate.")

@@ -31,6 +31,7 @@ Examples:
   spherecnn mesh train ModelNet40/ --epochs 60 --out runs/modelnet
   spherecnn mesh train shapes/ --test-numbers 7-9 --up-axis y --augment yaw --out runs/shapes
   spherecnn mesh train shapes-level4 --level 4 --width 8 --out runs/small
+  spherecnn mesh train ModelNet40/ --device cuda --out runs/modelnet
   spherecnn mesh train --resume runs/shapes --epochs 80""",
 )
 @click.argument("folder", type=o.FOLDER, required=False)
@@ -66,6 +67,7 @@ Examples:
 )
 @o.seed_option
 @click.option("--out", type=o.FOLDER, help="Run folder; a new one under runs/ by default.")
+@o.device_options
 @o.threads_option
 @click.pass_context
 def command(ctx: click.Context, folder: Path | None, resume: Path | None, **options: Any) -> None:

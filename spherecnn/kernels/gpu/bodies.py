@@ -5,6 +5,7 @@ import spherecnn.kernels.gpu.axis_sums
 import spherecnn.kernels.gpu.classes
 import spherecnn.kernels.gpu.cross_entropy
 import spherecnn.kernels.gpu.depthwise
+import spherecnn.kernels.gpu.depthwise_dw
 import spherecnn.kernels.gpu.gate
 import spherecnn.kernels.gpu.gather_gemm
 import spherecnn.kernels.gpu.layer_norm
@@ -14,7 +15,11 @@ import spherecnn.kernels.gpu.norm
 import spherecnn.kernels.gpu.norm_grad
 import spherecnn.kernels.gpu.optim
 import spherecnn.kernels.gpu.pointwise
+import spherecnn.kernels.gpu.pool
+import spherecnn.kernels.gpu.sample
 import spherecnn.kernels.gpu.softmax
 import spherecnn.kernels.gpu.spmm
+import spherecnn.kernels.gpu.unpool
 import spherecnn.kernels.gpu.weight_gradient
 import spherecnn.kernels.gpu.winograd  # noqa: F401
+from spherecnn.kernels.gpu import depthwise, depthwise_dw, pool, sample, spmm, unpool  # noqa: F401

@@ -95,7 +95,7 @@ def _make_kernel(width: int, weighted: int, shared: int) -> Any:
             for i in range(many):
                 total[i] = float32(0)
             if biased:
-                b = int32(slots[2] * channels + c)
+                b = int32((slots[2] if biased > 1 else 0) * channels + c)
                 for j in range(SITES):
                     if width == 4:
                         total[4 * j], total[4 * j + 1], total[4 * j + 2], total[4 * j + 3] = load4(bias, b)
@@ -146,14 +146,14 @@ _kernels = {(width, *kind): _make_kernel(width, *kind) for width in (1, 4) for k
 
 
 def over_slots(x: Any, w: Any, bias: Any, stencil: Any) -> Any:
-    """Sum the slots of every site, by weights (taps, C), shares, or both, onto rows of biases (biases, C) or none."""
+    """Sum the slots of every site, by weights (taps, C), shares or both; biases are (C,), (biases, C) or none."""
     stencil.check_size(x.shape[2])
     samples, sites_in, channels = x.shape
     y = empty((samples, stencil.sites_out, channels), x.dtype)
     tables, plan = slot_tables(stencil), layout(stencil.sites_out, channels, SITES, row_of(stencil))
     kernel = _kernels[width_of(channels), int(w is not None), int(stencil.blends or w is None)]
     arrays = tables.segment, tables.near, tables.slot, tables.column
-    sizes = channels, sites_in, stencil.sites_out, int(bias is not None)
+    sizes = channels, sites_in, stencil.sites_out, 0 if bias is None else bias.ndim
     for part in batches(samples, plan.chunks):
         grid = (*plan.grid, (part.stop - part.start) * plan.chunks)
         kernel(

@@ -94,7 +94,8 @@ def _slot_tables(s: Stencil) -> SlotTables:
     segment[:, 0], segment[:-1, 1:] = ends, np.stack(records, axis=1)[order]
     share = s.share.astype(np.float32) if s.blends else np.ones(len(s.tap), np.float32)
     slot = [s.base, s.kind * longest + s.shift, s.tap, share.view(np.int32)]
-    run, taps, taps_of, first = [], [], [], 0
+    taps: list[tuple[int, int]] = []
+    run, taps_of, first = [], [], 0
     for members in kinds.values():
         own = s.tap[s.first[members[0]] : s.first[members[0] + 1]]
         begin = np.flatnonzero(np.diff(own, prepend=-1)) if s.blends else np.arange(len(own))

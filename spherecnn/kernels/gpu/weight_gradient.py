@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from spherecnn.kernels.arrays import sum_over
-from spherecnn.kernels.cuda import cuda, device_function, float32, int32, uint32
+from spherecnn.kernels.cuda import cuda, device_function, float32, int32
 from spherecnn.kernels.gather_gemm import gather_gemm_dw
 from spherecnn.kernels.gpu import device
 from spherecnn.kernels.gpu.array import DeviceArray, empty, to_device
@@ -24,6 +24,7 @@ from spherecnn.kernels.gpu.intrinsics import (
     cp_async_wait,
     ld1,
     load4,
+    quotient,
     st1,
     store4,
 )
@@ -44,7 +45,7 @@ def dw_kernel(shape: Shape, mode: str, vector: int, precision: str) -> GpuKernel
     rows, columns, threads, stages = shape.rows, shape.columns, shape.threads, shape.stages
     line_a, line_b, line = rows + GAP, columns + GAP, columns + PAD
     tile = Tile(DEPTH, rows, line_a, threads, vector)
-    chunks, passes = tile.chunks, tile.passes
+    chunks, passes_twice = tile.chunks, 2 * tile.passes
     chunks_b = columns // vector
     step_b = threads // chunks_b
     passes_b = DEPTH // step_b
@@ -88,7 +89,7 @@ def dw_kernel(shape: Shape, mode: str, vector: int, precision: str) -> GpuKernel
         record = load4(run, own[0] * 4)
         first, length, own_taps, taps_at = record[0], record[1], record[2], record[3]
         tiles = (makes + columns - 1) // columns
-        group = int32(uint32(cuda.blockIdx.y) // uint32(tiles))
+        group = quotient(cuda.blockIdx.y, tiles)
         n0, lead = (cuda.blockIdx.y - group * tiles) * columns, group * reads
         j0 = cuda.blockIdx.x * rows
         height = own_taps * reads
@@ -96,12 +97,12 @@ def dw_kernel(shape: Shape, mode: str, vector: int, precision: str) -> GpuKernel
             height = ((reads + 7) >> 3) * 32
         if j0 >= height:
             return
-        sums, sources = cuda.local.array(count, float32), cuda.local.array(passes, int32)
+        sums, sources = cuda.local.array(count, float32), cuda.local.array(passes_twice, int32)
         for i in range(count):
             sums[i] = float32(0)
         # The column of this thread's chunk: tap number v of the run, channel c.
         j = int32(j0 + (thread % chunks) * vector)
-        v = int32(uint32(j) // uint32(reads))
+        v = quotient(j, reads)
         c, begin, end = j - v * reads, int32(0), int32(0)
         if v < own_taps and not together:
             begin, end = ld1(taps, (taps_at + v) * 2 + 1), ld1(taps, (taps_at + v) * 2 + 3)
@@ -210,7 +211,7 @@ class Parts(NamedTuple):
     """How the members of the runs are divided."""
 
     part: DeviceArray  # int32 (parts, 4): run, first member, end, taps of all parts before
-    count: int
+    many: int
     first: DeviceArray  # entries first[t] .. first[t + 1] of `listed` are of tap t
     listed: DeviceArray  # numbers of taps in the partial sums
     taps: int  # of all parts
@@ -224,7 +225,8 @@ def parts_of(stencil: Any, samples: int, blocks: int) -> Parts:
 
 def _parts_of(stencil: Any, samples: int, blocks: int, wanted: int) -> Parts:
     tables = runs_of(stencil)
-    parts, uses, before = [], [[] for _ in range(stencil.taps)], 0
+    uses: list[list[int]] = [[] for _ in range(stencil.taps)]
+    parts, before = [], 0
     whole = samples * sum(tables.places)
     for run, length in enumerate(tables.places):
         members = samples * length
@@ -259,10 +261,10 @@ def _gather_gemm_dw(x: Any, dy: Any, stencil: Any, groups: int = 1) -> tuple[Any
     height = blocks_for(reads, 8) * 32 if mode == "together" else tables.depth * reads
     down, across = blocks_for(height, kernel.rows), blocks_for(makes, kernel.columns) * groups
     parts = parts_of(stencil, samples, down * across)
-    at_once = parts.count == 1 and parts.taps == stencil.taps and tables.in_order
+    at_once = parts.many == 1 and parts.taps == stencil.taps and tables.in_order
     partial = dw if at_once else empty((parts.taps, reads, outputs), np.float32)
     kernel(
-        (down, across, parts.count),
+        (down, across, parts.many),
         *(x, dy, partial, parts.part, tables.run, tables.taps),
         *(tables.segment, tables.slot, tables.column, tables.order, tables.data),
         *(tables.segments, samples, sites_in, stencil.sites_out, channels, reads, makes, outputs),
@@ -280,7 +282,8 @@ def bias_gradient(dy: Any, stencil: Any) -> Any:
     """The sum of dy over the sites that add each row of biases."""
     if stencil.biases == 1:
         return sum_over(dy, (0, 1))
-    return spmm(kept(stencil, "sites of biases", lambda: _sites_of_biases(stencil)), sum_over(dy, (0,))[None])[0]
+    summed = sum_over(dy, (0,)).reshape(1, *dy.shape[1:])
+    return spmm(kept(stencil, "sites of biases", lambda: _sites_of_biases(stencil)), summed)[0]
 
 
 def _sites_of_biases(stencil: Any) -> Any:

@@ -1,0 +1,513 @@
+"""One table of ops with their arguments: every proof of kernels runs over it. A new op gets a line or more here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from cases import pooled
+from op_cases_stencils import PICTURES, POOLS, STENCILS
+
+from spherecnn.kernels import (  # noqa: F401  # noqa: F401  they enter OPS
+    arrays,
+    depthwise,
+    expand,
+    gate,
+    gather_gemm,
+    loss,
+    norm,
+    optim,
+    pointwise,
+    pool,
+    sample,
+    spmm,
+    unpool,
+    winograd,
+)
+from spherecnn.stencils.tiles import adjoint_tiles, tiles
+
+PRODUCTS = ("gather_gemm", "gather_gemm_dx", "gather_gemm_dw", "winograd", "winograd_dw")
+"""Ops whose products follow `sc.precision`."""
+
+DRAWN = ("keep_mask",)
+"""Ops that draw random numbers: other bits on every device."""
+
+Random = np.random.Generator
+
+
+@dataclass(frozen=True)
+class OpCase:
+    """An op and how to make its arguments: float32, integers, booleans, stencils, numbers."""
+
+    op: str
+    label: str
+    make: Callable[[Random], tuple[Any, ...]]
+    tiny: bool = True  # small enough for the simulator
+
+    @property
+    def name(self) -> str:
+        return f"{self.op}-{self.label}"
+
+    def args(self) -> tuple[Any, ...]:
+        """The arguments, the same at each call."""
+        return self.make(np.random.default_rng(0))
+
+
+def normal(rng: Random, *shape: int) -> np.ndarray:
+    """Normal numbers, float32."""
+    return rng.standard_normal(shape, dtype=np.float32)
+
+
+def widened(x: Any) -> Any:
+    """The same values in float64, for a definition."""
+    if isinstance(x, (tuple, list)):
+        return type(x)(widened(part) for part in x)
+    if scipy.sparse.issparse(x) or (isinstance(x, np.ndarray) and x.dtype == np.float32):
+        return x.astype(np.float64)
+    return x.copy() if isinstance(x, np.ndarray) else x
+
+
+# --- convolution -----------------------------------------------------------------------------------------------
+
+
+def gemm(kind: str, stencil: str, reads: int, makes: int, groups: int = 1, samples: int = 2) -> Any:
+    """Arguments of `gather_gemm` and its gradients: each group reads and makes so many channels."""
+
+    def make(rng: Random) -> tuple[Any, ...]:
+        s = STENCILS[stencil]()
+        x, dy = normal(rng, samples, s.sites_in, reads * groups), normal(rng, samples, s.sites_out, makes * groups)
+        w = normal(rng, s.taps, reads, makes * groups) / np.float32(np.sqrt(s.taps * reads))
+        if kind == "dx":
+            return dy, w, s, groups
+        if kind == "dw":
+            return x, dy, s, groups
+        b = None if kind == "plain" else normal(rng, *((s.biases,) if s.biases > 1 else ()), makes * groups)
+        return x, w, b, s, groups
+
+    return make
+
+
+def gemm_cases() -> Iterator[OpCase]:
+    sizes = [("circular", 3, 5, 1), ("circular", 4, 16, 1), ("sphere", 8, 8, 1), ("strided", 9, 17, 1)]
+    sizes += [("dilated", 4, 3, 2), ("point", 7, 10, 1), ("tangent", 4, 5, 1), ("faces", 3, 16, 1)]
+    sizes += [("north", 4, 5, 1), ("mesh", 4, 6, 1), ("latitude", 3, 4, 1), ("video", 3, 4, 1)]
+    for stencil, reads, makes, groups in sizes:
+        label = f"{stencil}-{reads}-{makes}" + f"-{groups}" * (groups > 1)
+        for op, kind in (("gather_gemm", "y"), ("gather_gemm_dx", "dx"), ("gather_gemm_dw", "dw")):
+            yield OpCase(op, label, gemm(kind, stencil, reads, makes, groups))
+    yield OpCase("gather_gemm", "plain", gemm("plain", "circular", 4, 4))
+    wide = [("wide", c, k, 1) for c, k in ((3, 32), (32, 32), (64, 64), (128, 128), (256, 256), (20, 43), (65, 130))]
+    wide += [(name, 32, 32, 1) for name in ("wide_sphere", "wide_strided", "wide_tangent", "wide_faces", "wide_north")]
+    wide += [(name, 32, 48, 1) for name in ("wide_mesh", "wide_latitude", "wide_video")]
+    wide += [("wide", 4, 4, 16), ("wide", 32, 32, 4), ("wide_point", 130, 10, 1), ("wide_point", 512, 512, 1)]
+    for stencil, reads, makes, groups in wide:
+        label = f"{stencil}-{reads}-{makes}" + f"-{groups}" * (groups > 1)
+        for op, kind in (("gather_gemm", "y"), ("gather_gemm_dx", "dx"), ("gather_gemm_dw", "dw")):
+            yield OpCase(op, label, gemm(kind, stencil, reads, makes, groups), tiny=False)
+
+
+def winograd_cases() -> Iterator[OpCase]:
+    def made(op: str, cutter: Any, picture: str, size: int, reads: int, makes: int) -> Any:
+        def make(rng: Random) -> tuple[Any, ...]:
+            s = PICTURES[picture]()
+            cut = cutter(s, size)
+            x, dy = normal(rng, 2, s.sites_in, reads), normal(rng, 2, s.sites_out, makes)
+            w = normal(rng, 9, reads, makes) / np.float32(3 * np.sqrt(reads))
+            return (x, w, normal(rng, makes), cut) if op == "winograd" else (x, dy, cut)
+
+        return make
+
+    for size in (2, 4):
+        for picture, reads, makes, tiny in (
+            ("circular", 16, 16, True),
+            ("sphere", 16, 32, True),
+            ("wide", 64, 64, False),
+            ("wide_sphere", 32, 48, False),
+        ):
+            for op in ("winograd", "winograd_dw"):
+                label = f"{size}-{picture}-{reads}-{makes}"
+                yield OpCase(op, label, made(op, tiles, picture, size, reads, makes), tiny)
+        adjoint = made("winograd", adjoint_tiles, "circular", size, 16, 16)
+        yield OpCase("winograd", f"{size}-adjoint", adjoint)
+
+
+def site_cases() -> Iterator[OpCase]:
+    """Depthwise convolution, blending, pooling, unpooling, sparse products."""
+
+    def depthwise_args(stencil: str, c: int, kind: str) -> Any:
+        def make(rng: Random) -> tuple[Any, ...]:
+            s = STENCILS[stencil]()
+            x, w, b = normal(rng, 2, s.sites_in, c), normal(rng, s.taps, c), normal(rng, c)
+            if kind == "dw":
+                return x, normal(rng, 2, s.sites_out, c), s
+            return x, w, b if kind == "y" else None, s
+
+        return make
+
+    for stencil, c, tiny in (
+        ("circular", 3, True),
+        ("sphere", 8, True),
+        ("strided", 5, True),
+        ("faces", 4, True),
+        ("wide", 64, False),
+        ("wide", 33, False),
+        ("wide_strided", 18, False),
+        ("wide_faces", 32, False),
+    ):
+        yield OpCase("depthwise", f"{stencil}-{c}", depthwise_args(stencil, c, "y"), tiny)
+        yield OpCase("depthwise", f"{stencil}-{c}-plain", depthwise_args(stencil, c, "plain"), tiny)
+        yield OpCase("depthwise_dw", f"{stencil}-{c}", depthwise_args(stencil, c, "dw"), tiny)
+
+    def pool_args(stencil: str, c: int, kind: str) -> Any:
+        def make(rng: Random) -> tuple[Any, ...]:
+            s = POOLS[stencil]()
+            x = normal(rng, 2, s.sites_in, c)
+            if kind == "nan":
+                x[0, 1] = np.nan
+            if kind in ("y", "nan"):
+                return x, s
+            switch = pool.max_pool.definition(x, s)[1]
+            return (normal(rng, *switch.shape), switch, s) if kind == "dx" else (switch, s)
+
+        return make
+
+    for stencil, c, tiny in (
+        ("halves", 3, True),
+        ("halves", 4, True),
+        ("seam", 5, True),
+        ("tangent", 4, True),
+        ("faces", 3, True),
+        ("vertices", 5, True),
+        ("wide", 64, False),
+        ("wide_tangent", 17, False),
+    ):
+        yield OpCase("max_pool", f"{stencil}-{c}", pool_args(stencil, c, "y"), tiny)
+        yield OpCase("max_pool_dx", f"{stencil}-{c}", pool_args(stencil, c, "dx"), tiny)
+        if "tangent" not in stencil:
+            yield OpCase("switch_sites", f"{stencil}-{c}", pool_args(stencil, c, "switch"), tiny)
+    yield OpCase("max_pool", "nan", pool_args("seam", 3, "nan"))
+
+    def unpool_args(shape: tuple[int, int, int], sites: int, back: bool) -> Any:
+        def make(rng: Random) -> tuple[Any, ...]:
+            index = rng.integers(-1, sites, shape, dtype=np.int32)
+            return (normal(rng, shape[0], sites, shape[2]), index) if back else (normal(rng, *shape), index, sites)
+
+        return make
+
+    for shape, sites, tiny in (((2, 7, 3), 20, True), ((1, 6, 4), 5, True), ((3, 300, 37), 500, False)):
+        yield OpCase("unpool", f"{shape[1]}-{shape[2]}", unpool_args(shape, sites, False), tiny)
+        yield OpCase("unpool_dx", f"{shape[1]}-{shape[2]}", unpool_args(shape, sites, True), tiny)
+    yield OpCase("unpool", "pooled", lambda rng: _pooled(rng, (2, 4, 6, 4)))
+
+    def blend_args(c: int, kind: str) -> Any:
+        return lambda rng: (normal(rng, 2, STENCILS[kind]().sites_in, c), STENCILS[kind]())
+
+    for c, kind, tiny in ((3, "average", True), (4, "average", True), (17, "wide_average", False)):
+        yield OpCase("blend", f"{kind}-{c}", blend_args(c, kind), tiny)
+
+    def spmm_args(rows: int, columns: int, c: int, density: float) -> Any:
+        def make(rng: Random) -> tuple[Any, ...]:
+            matrix = scipy.sparse.random_array((rows, columns), density=density, rng=rng, format="csr")
+            return scipy.sparse.csr_array(matrix.astype(np.float32)), normal(rng, 2, columns, c)
+
+        return make
+
+    for rows, columns, c, tiny in ((13, 9, 3, True), (9, 13, 4, True), (1500, 700, 33, False), (1500, 700, 64, False)):
+        yield OpCase("spmm", f"{rows}-{columns}-{c}", spmm_args(rows, columns, c, 0.3 if tiny else 0.02), tiny)
+
+
+def _pooled(rng: Random, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    index = pooled(shape, 3, 2, 1, padding_mode="circular")
+    n, h, w, c = index.shape
+    return normal(rng, n, h * w, c), index.reshape(n, h * w, c).astype(np.int32), shape[1] * shape[2]
+
+
+# --- elements, rows, sums --------------------------------------------------------------------------------------
+
+
+def element_cases() -> Iterator[OpCase]:
+    """Functions of each element, gates, softmax."""
+    edges = np.array([-90, -20, -1e-4, -0.0, 0.0, 1e-4, 20, 90, np.nan], np.float32)
+    functions = {
+        "relu": (),
+        "leaky_relu": (0.1,),
+        "elu": (0.7,),
+        "gelu": (),
+        "gelu_tanh": (),
+        "sigmoid": (),
+        "tanh": (),
+    }
+
+    def unary(shape: tuple[int, ...], *parameter: float) -> Any:
+        return lambda rng: (3 * normal(rng, *shape), *parameter)
+
+    def binary(shape: tuple[int, ...], *parameter: float) -> Any:
+        return lambda rng: (normal(rng, *shape), 3 * normal(rng, *shape), *parameter)
+
+    for shape, tiny in (((2, 3, 5), True), ((4, 8), True), ((70001,), False), ((8, 64, 128, 16), False)):
+        label = "x".join(map(str, shape))
+        for name, parameter in functions.items():
+            yield OpCase(name, label, unary(shape, *parameter), tiny)
+            yield OpCase(f"{name}_grad", label, binary(shape, *parameter), tiny)
+        yield OpCase("add", label, binary(shape), tiny)
+        yield OpCase("dropout", label, _dropout(shape), tiny)
+    for name, parameter in functions.items():
+        yield OpCase(name, "edges", lambda rng, p=parameter: (edges.copy(), *p))
+    for shape, tiny in (((1, 1), True), ((5, 3), True), ((2, 4, 36), True), ((300, 67), False), ((64, 1000), False)):
+        label = "x".join(map(str, shape))
+        yield OpCase("softmax", label, unary(shape), tiny)
+        yield OpCase("softmax_grad", label, lambda rng, s=shape: (normal(rng, *s), _softmax(normal(rng, *s))), tiny)
+    for activation in gate.ACTIVATIONS:
+        for shape, tiny in (((2, 3, 6), True), ((2, 3, 16), True), ((4, 32, 64, 64), False)):
+            label = f"{activation}-{shape[-1]}"
+            half = (*shape[:-1], shape[-1] // 2)
+            yield OpCase("gate", label, lambda rng, s=shape, a=activation: (2 * normal(rng, *s), a), tiny)
+            yield OpCase(
+                "gate_grad",
+                label,
+                lambda rng, h=half, s=shape, a=activation: (normal(rng, *h), 2 * normal(rng, *s), a),
+                tiny,
+            )
+
+
+def _softmax(x: np.ndarray) -> np.ndarray:
+    return pointwise.softmax.definition(x.astype(np.float64)).astype(np.float32)
+
+
+def _dropout(shape: tuple[int, ...]) -> Any:
+    return lambda rng: (normal(rng, *shape), rng.random(shape) < 0.7, 1 / 0.7)
+
+
+def norm_cases() -> Iterator[OpCase]:
+    """Normalisation, also of numbers far from zero."""
+
+    def batch(shape: tuple[int, ...], far: float, kind: str, affine: bool = True) -> Any:
+        def make(rng: Random) -> tuple[Any, ...]:
+            x, dy = normal(rng, *shape) + np.float32(far), normal(rng, *shape)
+            mean, var = (m.astype(np.float32) for m in norm.batch_moments.definition(x))
+            w, b = (normal(rng, shape[-1]) if affine else None for _ in range(2))
+            if kind == "moments":
+                return (x,)
+            if kind == "y":
+                return x, mean, var, w, b, 1e-5
+            return dy, x, mean, var, w, 1e-5, kind != "fixed", kind != "parameters"
+
+        return make
+
+    def group(shape: tuple[int, int, int], groups: int, kind: str, affine: bool = True) -> Any:
+        def make(rng: Random) -> tuple[Any, ...]:
+            x, dy = normal(rng, *shape) + np.float32(1), normal(rng, *shape)
+            mean, var = (m.astype(np.float32) for m in norm.group_moments.definition(x, groups))
+            w, b = (normal(rng, shape[-1]) if affine else None for _ in range(2))
+            if kind == "moments":
+                return x, groups
+            return (x, mean, var, w, b, 1e-5) if kind == "y" else (dy, x, mean, var, w, 1e-5, kind == "grad")
+
+        return make
+
+    def layer(shape: tuple[int, int], kind: str, affine: bool = True) -> Any:
+        def make(rng: Random) -> tuple[Any, ...]:
+            x, dy = normal(rng, *shape) + np.float32(1), normal(rng, *shape)
+            w, b = (normal(rng, shape[1]) if affine else None for _ in range(2))
+            if kind == "y":
+                return x, w, b, 1e-5
+            _, mean, rstd = (a.astype(np.float32) for a in norm.layer_norm.definition(x, None, None, 1e-5))
+            return dy, x, mean, rstd, w
+
+        return make
+
+    for shape, far, tiny in (
+        ((3, 4, 5), 0.0, True),
+        ((2, 9, 4), 3.0, True),
+        ((4, 1), 0.0, True),
+        ((8, 64, 128, 64), 1.0, False),
+        ((4, 33, 65, 130), 1.0, False),
+        ((200000, 3), 30.0, False),
+    ):
+        label = "x".join(map(str, shape))
+        yield OpCase("batch_moments", label, batch(shape, far, "moments"), tiny)
+        yield OpCase("batch_norm", label, batch(shape, far, "y"), tiny)
+        for kind in ("grad", "fixed", "parameters"):
+            yield OpCase("batch_norm_grad", f"{label}-{kind}", batch(shape, far, kind), tiny)
+    yield OpCase("batch_norm", "plain", batch((3, 4, 4), 0.0, "y", affine=False))
+    yield OpCase("batch_norm_grad", "plain", batch((3, 4, 4), 0.0, "grad", affine=False))
+    for shape, groups, tiny in (
+        ((2, 7, 6), 2, True),
+        ((2, 5, 8), 8, True),
+        ((1, 9, 4), 1, True),
+        ((8, 8192, 64), 8, False),
+        ((8, 2048, 64), 64, False),
+        ((3, 2405, 6), 1, False),
+    ):
+        label = f"{'x'.join(map(str, shape))}-{groups}"
+        yield OpCase("group_moments", label, group(shape, groups, "moments"), tiny)
+        yield OpCase("group_norm", label, group(shape, groups, "y"), tiny)
+        for kind in ("grad", "parameters"):
+            yield OpCase("group_norm_grad", f"{label}-{kind}", group(shape, groups, kind), tiny)
+    yield OpCase("group_norm", "plain", group((2, 7, 6), 2, "y", affine=False))
+    yield OpCase("group_norm_grad", "plain", group((2, 7, 6), 2, "grad", affine=False))
+    for shape, tiny in (((3, 6), True), ((5, 12), True), ((4096, 64), False), ((300, 1030), False)):
+        label = "x".join(map(str, shape))
+        yield OpCase("layer_norm", label, layer(shape, "y"), tiny)
+        yield OpCase("layer_norm_grad", label, layer(shape, "grad"), tiny)
+    yield OpCase("layer_norm", "plain", layer((3, 6), "y", affine=False))
+    yield OpCase("layer_norm_grad", "plain", layer((3, 6), "grad", affine=False))
+
+
+def loss_cases() -> Iterator[OpCase]:
+    """Losses, optimisers, the norm of gradients."""
+
+    def error(shape: tuple[int, ...], weight: str, *parameter: float, binary: bool = False) -> Any:
+        def make(rng: Random) -> tuple[Any, ...]:
+            x, target = normal(rng, *shape), normal(rng, *shape)
+            target = rng.random(shape, dtype=np.float32) if binary else target
+            count = np.float32(1 / x.size)
+            each = {"none": None, "one": np.full((), count), "each": rng.random(shape, dtype=np.float32) * count}
+            each["sites"] = rng.random(shape[-1:], dtype=np.float32) * count
+            return x, target, each[weight], *parameter
+
+        return make
+
+    parameters = {"mse_loss": (), "l1_loss": (), "huber_loss": (0.8,), "berhu_loss": (0.7,)}
+    parameters["binary_cross_entropy_with_logits"] = (3.0,)
+    for name, parameter in parameters.items():
+        binary = name.startswith("binary")
+        for weight in ("none", "one", "each", "sites"):
+            yield OpCase(name, weight, error((2, 3, 5), weight, *parameter, binary=binary))
+        yield OpCase(name, "large", error((4, 128, 256, 3), "each", *parameter, binary=binary), tiny=False)
+
+    def entropy(shape: tuple[int, ...], weight: bool, classes: bool, smoothing: float) -> Any:
+        def make(rng: Random) -> tuple[Any, ...]:
+            logits, labels = 3 * normal(rng, *shape), rng.integers(0, shape[-1], shape[:-1], dtype=np.int32)
+            labels.ravel()[::3] = -100
+            each = rng.random(shape[:-1], dtype=np.float32) if weight else None
+            return logits, labels, each, rng.random(shape[-1], dtype=np.float32) if classes else None, -100, smoothing
+
+        return make
+
+    for shape, tiny in (((5, 3), True), ((2, 3, 10), True), ((64, 1000), False), ((4, 64, 128, 13), False)):
+        label = "x".join(map(str, shape))
+        yield OpCase("cross_entropy", label, entropy(shape, False, False, 0.0), tiny)
+        yield OpCase("cross_entropy", f"{label}-weighted", entropy(shape, True, True, 0.1), tiny)
+
+    for shape, tiny in (((7,), True), ((3, 4), True), ((70001,), False)):
+        label = "x".join(map(str, shape))
+        for momentum, nesterov, first in ((0.0, False, True), (0.9, False, True), (0.9, True, False)):
+            options = (0.1, momentum, 0.0, nesterov, 0.01, first)
+            yield OpCase(
+                "sgd_step",
+                f"{label}-{momentum}-{nesterov}",
+                lambda rng, s=shape, o=options: (*(normal(rng, *s) for _ in range(2)), *_velocity(rng, s, o), *o),
+                tiny,
+            )
+        for decoupled in (False, True):
+            yield OpCase(
+                "adam_step",
+                f"{label}-{decoupled}",
+                lambda rng, s=shape, d=decoupled: (
+                    *(normal(rng, *s) for _ in range(3)),
+                    rng.random(s, dtype=np.float32),
+                    *(3, 0.01, 0.9, 0.999, 1e-8, 0.1, d),
+                ),
+                tiny,
+            )
+        yield OpCase("squared_norm", label, lambda rng, s=shape: (normal(rng, *s),), tiny)
+
+
+def _velocity(rng: Random, shape: tuple[int, ...], options: tuple[Any, ...]) -> tuple[Any]:
+    return (normal(rng, *shape) if options[1] else None,)
+
+
+# --- making, joining and cutting arrays ------------------------------------------------------------------------
+
+
+def array_cases() -> Iterator[OpCase]:
+    def given(*args: Any) -> Any:
+        return lambda rng: tuple(a(rng) if callable(a) else a for a in args)
+
+    def x(*shape: int) -> Any:
+        return lambda rng: normal(rng, *shape)
+
+    yield OpCase("full", "half", given((3, 5), 0.5, x(2)))
+    yield OpCase("full", "zeros", given((2, 4), 0.0, x(2)))
+    yield OpCase("full", "integers", given((7,), 3, x(2), np.dtype(np.int32)))
+    yield OpCase("concatenate", "channels", given(lambda rng: [normal(rng, 2, 3, c) for c in (2, 1, 4)], 2))
+    yield OpCase("concatenate", "fours", given(lambda rng: [normal(rng, 2, 3, c) for c in (4, 8)], -1))
+    yield OpCase("concatenate", "rows", given(lambda rng: [normal(rng, 2, n, 3) for n in (1, 5)], 1))
+    yield OpCase("split", "channels", given(x(2, 3, 7), (2, 1, 4), 2))
+    yield OpCase("split", "fours", given(x(2, 3, 12), (4, 8), -1))
+    yield OpCase("split", "samples", given(x(5, 3), (2, 3), 0))
+    for axes in ((1, 0, 2), (2, 0, 1), (0, 2, 1)):
+        yield OpCase("transpose", "".join(map(str, axes)), given(x(3, 4, 5), axes))
+    yield OpCase("transpose", "kernels", given(x(9, 3, 4), (0, 2, 1)))
+    yield OpCase("repeat", "last", given(x(2, 3), 4, 1))
+    yield OpCase("repeat", "first", given(x(2, 3), 2, 0))
+    yield OpCase("sum_over", "first", given(x(7, 5), (0,)))
+    yield OpCase("sum_over", "middle", given(x(2, 9, 4), (0, 1)))
+    yield OpCase("sum_over", "inner", given(x(3, 4, 5), (1,)))
+    yield OpCase("sum_over", "last", given(x(3, 4, 5), (2,)))
+    yield OpCase("accumulate", "whole", given(x(3, 8), x(3, 8)))
+    yield OpCase("accumulate", "repeated", given(x(3, 5), x(5)))
+    yield OpCase("accumulate", "once", given(x(3, 4, 5), x(1, 4, 5)))
+    yield OpCase("scale_sites", "odd", given(x(2, 7, 3), x(7)))
+    yield OpCase("scale_sites", "fours", given(x(2, 5, 8), x(5)))
+    yield OpCase("move_towards", "moments", given(x(5), x(5), 0.1, 1.25))
+    yield OpCase("precise", "moments", given(x(5)))
+    yield OpCase("argmax", "few", given(x(2, 5, 3)))
+    yield OpCase("argmax", "many", given(x(3, 300)))
+    yield OpCase("argmax", "large", given(x(4, 64, 128, 13)), tiny=False)
+    for label, args in (
+        ("transpose-large", given(x(64, 130, 33), (1, 2, 0))),
+        ("concatenate-large", given(lambda rng: [normal(rng, 4, 2048, c) for c in (64, 32)], 2)),
+        ("sum_over-large", given(x(8, 4096, 37), (0, 1))),
+        ("repeat-large", given(x(16, 512), 128, 1)),
+    ):
+        yield OpCase(label.split("-")[0], "large", args, tiny=False)
+
+
+def sample_cases() -> Iterator[OpCase]:
+    def directions(rng: Random, sets: int, count: int) -> np.ndarray:
+        xyz = rng.standard_normal((sets, count, 3))
+        return (xyz / np.linalg.norm(xyz, axis=-1, keepdims=True)).astype(np.float32)
+
+    def turn(rng: Random, count: int) -> np.ndarray:
+        return np.linalg.qr(rng.standard_normal((count, 3, 3)))[0].astype(np.float32)
+
+    for sets, turned, pole_rows in ((1, False, False), (2, True, False), (1, True, True)):
+        label = f"{sets}-{turned}-{pole_rows}"
+        yield OpCase(
+            "sample_equirect",
+            label,
+            lambda rng, s=sets, t=turned, p=pole_rows: (
+                normal(rng, 2, 5, 8, 3),
+                directions(rng, s, 20),
+                turn(rng, 2) if t else None,
+                p,
+            ),
+        )
+        if not pole_rows:
+            yield OpCase(
+                "sample_tangent",
+                label,
+                lambda rng, s=sets, t=turned: (
+                    normal(rng, 2, 5, 4, 3),
+                    directions(rng, s, 20),
+                    (1.5, 0.8),
+                    turn(rng, 2) if t else None,
+                ),
+            )
+
+
+OP_CASES = [
+    *gemm_cases(),
+    *winograd_cases(),
+    *site_cases(),
+    *element_cases(),
+    *norm_cases(),
+    *loss_cases(),
+    *array_cases(),
+    *sample_cases(),
+]
