@@ -22,4 +22,3 @@ import spherecnn.kernels.gpu.spmm
 import spherecnn.kernels.gpu.unpool
 import spherecnn.kernels.gpu.weight_gradient
 import spherecnn.kernels.gpu.winograd  # noqa: F401
-from spherecnn.kernels.gpu import depthwise, depthwise_dw, pool, sample, spmm, unpool  # noqa: F401
