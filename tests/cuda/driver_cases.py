@@ -322,9 +322,13 @@ def case_a_graph_is_recorded_and_replayed(stub):
         graph.replay()
         np.testing.assert_array_equal(array.to_host(y), k + 1)
     assert sum(line.startswith("kernel") for line in stub.log) == 2
+    with graph.warm():
+        late = x.copy()
     del graph
     gpu.synchronize()
     assert "executable destroyed" in stub.log
+    assert stub.used() == gpu.pool.used + gpu.pool.held + 512  # the array that is left
+    del late
     assert stub.used() == gpu.pool.used + gpu.pool.held
 
 
