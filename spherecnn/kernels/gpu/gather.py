@@ -100,7 +100,7 @@ def filler(tile: Tile, mode: str) -> Any:
 
     It writes, or begins to copy, the columns of this thread's chunk: channels c .. c + vector of the v-th tap of every
     row; zeros if v is negative. `sources` keeps the sites of the tap, and how many bytes to copy of each, from call to
-    call; with `fresh` they are looked up. `channels` is the number of channels of x and `lead` the first one of the group;
+    call; with `fresh` they are looked up. `channels` is the number of channels of x, `lead` the first of the group;
     slots begin .. end are blended.
     """
     if mode == "gather":

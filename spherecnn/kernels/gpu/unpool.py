@@ -216,7 +216,7 @@ def _unpool_cuda(x: Any, index: Any, sites: int) -> Any:
 
 @definition.unpool_dx.on("cuda")
 def _unpool_dx_cuda(dy: Any, index: Any) -> Any:
-    samples, sites, channels = dy.shape
+    sites, channels = dy.shape[1:]
     dx = empty(index.shape, dy.dtype)
     _over_places(_take, index.shape[1], (dy, index, dx), (channels, index.shape[1], sites))
     return dx
