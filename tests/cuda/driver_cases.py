@@ -225,6 +225,14 @@ def case_fetching_waits_for_nothing(stub):
     assert device.current().pinned.size == before
 
 
+def case_another_thread_reads_what_was_fetched(stub):
+    fetched, found = device.current().fetch(array.to_device(np.array([5], np.int32))), []
+    thread = threading.Thread(target=lambda: found.append(fetched.read().tolist()))
+    thread.start()
+    thread.join()
+    assert found == [[5]]
+
+
 def case_arrays_of_others_are_read_in_place(stub):
     memory = array.to_device(np.arange(12, dtype=np.float32))
     stub.clear()
