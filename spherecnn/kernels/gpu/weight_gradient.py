@@ -45,7 +45,7 @@ def dw_kernel(shape: Shape, mode: str, vector: int, precision: str) -> GpuKernel
     rows, columns, threads, stages = shape.rows, shape.columns, shape.threads, shape.stages
     line_a, line_b, line = rows + GAP, columns + GAP, columns + PAD
     tile = Tile(DEPTH, rows, line_a, threads, vector)
-    chunks, passes = tile.chunks, tile.passes
+    chunks, passes_twice = tile.chunks, 2 * tile.passes
     chunks_b = columns // vector
     step_b = threads // chunks_b
     passes_b = DEPTH // step_b
@@ -97,7 +97,7 @@ def dw_kernel(shape: Shape, mode: str, vector: int, precision: str) -> GpuKernel
             height = ((reads + 7) >> 3) * 32
         if j0 >= height:
             return
-        sums, sources = cuda.local.array(count, float32), cuda.local.array(passes, int32)
+        sums, sources = cuda.local.array(count, float32), cuda.local.array(passes_twice, int32)
         for i in range(count):
             sums[i] = float32(0)
         # The column of this thread's chunk: tap number v of the run, channel c.

@@ -11,6 +11,7 @@ from spherecnn.kernels.gpu.launch import blocks_for, gpu_kernel
 
 TURNED = 32  # side of the squares in which weights are transposed
 SQUARE = TURNED * (TURNED + 1)
+FLOAT32 = np.dtype(np.float32)
 
 
 @gpu_kernel("f4* f4* i4 i4 i4 i4 i4 i4 i4", threads=256)
@@ -62,9 +63,14 @@ def packed_weights(w: DeviceArray, groups: int, adjoint: bool, blocked: bool, pr
     taps, reads, outputs = w.shape
     makes = outputs // groups
     rows, along = (groups * reads, makes) if adjoint else (outputs, reads)
-    packed = empty((rows, blocks_for(along, 8) * 8 * taps if blocked else along * taps), np.float32)
+    packed = empty((rows, row_size(taps, along, blocked)), FLOAT32)
     if blocked and along % 8:
         packed.fill(0)
     grid = (blocks_for(outputs, TURNED), blocks_for(reads, TURNED), taps)
     pack_weights(grid, w, packed, taps, reads, outputs, makes, int(adjoint), int(blocked), int(precision == "tf32"))
     return packed
+
+
+def row_size(taps: int, along: int, blocked: bool) -> int:
+    """Numbers in a row of packed weights."""
+    return blocks_for(along, 8) * 8 * taps if blocked else along * taps
