@@ -8,6 +8,7 @@ import spherecnn.kernels.gpu.depthwise
 import spherecnn.kernels.gpu.depthwise_dw
 import spherecnn.kernels.gpu.gate
 import spherecnn.kernels.gpu.gather_gemm
+import spherecnn.kernels.gpu.layer_norm
 import spherecnn.kernels.gpu.loss
 import spherecnn.kernels.gpu.masks
 import spherecnn.kernels.gpu.norm
