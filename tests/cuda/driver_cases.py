@@ -322,9 +322,13 @@ def case_a_graph_is_recorded_and_replayed(stub):
         graph.replay()
         np.testing.assert_array_equal(array.to_host(y), k + 1)
     assert sum(line.startswith("kernel") for line in stub.log) == 2
+    with graph.warm():
+        late = x.copy()
     del graph
     gpu.synchronize()
     assert "executable destroyed" in stub.log
+    assert stub.used() == gpu.pool.used + gpu.pool.held + 512  # the array that is left
+    del late
     assert stub.used() == gpu.pool.used + gpu.pool.held
 
 
@@ -409,6 +413,45 @@ def case_another_thread_works_on_while_a_graph_is_recorded(stub):
         thread.start()
         thread.join()
     assert found == [[1, 1, 1]]
+
+
+def case_training_steps_are_recorded_on_the_driver(stub):
+    """No numbers here: kernels do nothing. But all calls are the driver's: what is launched, copied and waited for."""
+    import spherecnn as sc
+    from spherecnn.kernels.gpu.launch import GpuKernel
+    from spherecnn.training.step import DeviceStep
+
+    def cubin(kernel, cc):
+        sizes = "".join("8" if kind.endswith("*") else "4" for kind in kernel.arguments)
+        return f"stub{sizes}\0.text.{kernel.name}\0".encode()
+
+    GpuKernel.cubin = cubin
+    stub.set(late=0)
+    net = sc.layers.Sequential(sc.layers.Dropout(0.5, rng=0), sc.layers.Linear(8, 4, rng=0)).to("cuda")
+    adam = sc.training.Adam(net.named_params(), lr=0.1)
+    step = DeviceStep(net, sc.training.Task(sc.training.MSELoss()), adam, 1.0)
+    x, y = np.ones((4, 8), np.float32), np.ones((4, 4), np.float32)
+    logs, used = [], []
+    for k in range(6):
+        stub.clear()
+        outcome = step(k, x, y, lambda outcome: None)
+        logs.append(stub.log)
+        used.append(stub.used())
+        assert outcome.loss.read().shape == ()
+        outcome = None
+    launches = [[line for line in log if " grid " in line] for log in logs]
+    names = [[line.split()[0] for line in lines] for lines in launches]
+    assert names[0] == names[1] == names[2] == names[5]
+    assert "adam" in names[0]
+    assert "keep_mask" in names[0]
+    assert launches[3] == launches[4] == launches[5]  # the same addresses and numbers
+    assert [sum(line.startswith("capture") for line in log) for log in logs] == [0, 0, 1, 0, 0, 0]
+    assert [line for line in logs[5] if line.startswith("to host")] == ["to host 4", "to host 4"]
+    assert used[5] == used[4] == used[3]
+    assert adam.steps == {"1.weight": 6, "1.bias": 6}
+    step.graph = step.recorded = None
+    gc.collect()
+    assert "executable destroyed" in stub.log
 
 
 def case_memory_of_the_driver_is_kept(stub):
