@@ -231,7 +231,15 @@ def _pooled(rng: Random, shape: tuple[int, ...]) -> tuple[Any, ...]:
 def element_cases() -> Iterator[OpCase]:
     """Functions of each element, gates, softmax."""
     edges = np.array([-90, -20, -1e-4, -0.0, 0.0, 1e-4, 20, 90, np.nan], np.float32)
-    functions = {"relu": (), "leaky_relu": (0.1,), "elu": (0.7,), "gelu": (), "gelu_tanh": (), "sigmoid": (), "tanh": ()}
+    functions = {
+        "relu": (),
+        "leaky_relu": (0.1,),
+        "elu": (0.7,),
+        "gelu": (),
+        "gelu_tanh": (),
+        "sigmoid": (),
+        "tanh": (),
+    }
 
     def unary(shape: tuple[int, ...], *parameter: float) -> Any:
         return lambda rng: (3 * normal(rng, *shape), *parameter)

@@ -56,7 +56,9 @@ def compare(name: str, results: Any, expected: Any, rtol: float) -> float:
             continue
         assert one.shape == other.shape, f"{name}: value {i} has shape {one.shape}, by the definition {other.shape}"
         if other.dtype.kind in "iub":
-            assert np.array_equal(one, other), f"{name}: value {i} differs in {np.sum(one != other)} of {one.size} places"
+            assert np.array_equal(one, other), (
+                f"{name}: value {i} differs in {np.sum(one != other)} of {one.size} places"
+            )
             continue
         error = error_of(one, other)
         assert error <= rtol, f"{name}: value {i} is off by {error:.3g} of the largest; {rtol:g} is allowed"

@@ -1,4 +1,4 @@
-"""Proof on a GPU: ``pytest -m gpu``. Without one, a few tiny cases run on the simulated device: they prove the tests."""
+"""Proof on a GPU: ``pytest -m gpu``. Without one, a few tiny cases run on the simulated device, to prove the tests."""
 
 from __future__ import annotations
 
