@@ -21,9 +21,11 @@ from typing import Any
 
 import click
 import numpy as np
+from reporting import Script  # beside this file
 from scipy.spatial.transform import Rotation
 
 import spherecnn as sc
+from spherecnn.cli.options import device_options
 from spherecnn.datasets.folder import fit_to_grid
 from spherecnn.files import make_folder, write_atomic
 from spherecnn.layers.base import Layer
@@ -280,10 +282,11 @@ def changed(a: Array, b: Array, columns: Array, row_area: Array) -> float:
 
 
 @click.command(
+    cls=Script,
     epilog="""\b
 Examples:
   python scripts/earth.py --data data/earth --out runs/earth
-  python scripts/earth.py --data data/earth --height 256 --method planar --method circular --out runs/earth256"""
+  python scripts/earth.py --data data/earth --height 256 --method planar --method circular --out runs/earth256""",
 )
 @click.option(
     "--data",
@@ -330,7 +333,10 @@ Examples:
     show_default=True,
     help="Folder to write.",
 )
-def main(data: Path, height: int, methods: tuple[str, ...], band: Band, out: Path, **settings: Any) -> None:
+@device_options
+def main(
+    data: Path, height: int, methods: tuple[str, ...], band: Band, out: Path, device: str, **settings: Any
+) -> None:
     """Train U-Nets to see land, sea and lakes; write a table, a CSV and a picture of what happens at the seam."""
     from earth_figure import figure  # beside this file
 
@@ -347,7 +353,7 @@ def main(data: Path, height: int, methods: tuple[str, ...], band: Band, out: Pat
                 model = sc.models.unet(
                     method, 3, len(CLASSES), grid, width=settings["width"], depth=settings["depth"], rng=seed
                 )
-                train(model, *known, out / f"{method}-{seed}", run)
+                train(model.to(device), *known, out / f"{method}-{seed}", run)
                 views = Views(model, picture)
                 found = measure(views, labels, band, grid, 2 ** settings["depth"])
                 shown.setdefault(method, (views, found.pop("profile")))

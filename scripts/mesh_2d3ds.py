@@ -66,6 +66,7 @@ def main(
     minutes: float | None,
     resume: bool,
     seed: int,
+    device: str,
     threads: int | None,
     out: Path,
     quick: bool,
@@ -84,7 +85,7 @@ def main(
     )
     learn, other = parts(whole, held, seed, most)
     channels = 3 if rgb else 4
-    net = sc.models.mesh_unet(channels, len(whole.classes), grid, width=width, depth=min(5, level), rng=seed)
+    net = sc.models.mesh_unet(channels, len(whole.classes), grid, width=width, depth=min(5, level), rng=seed).to(device)
     task = Rooms(area=grid.area if area else None, weight=sc.datasets.rooms_weight(), unscored=ROOMS_UNSCORED)
     settings = Settings(epochs, batch, lr, schedule, seed, step=20, gamma=0.9, minutes=minutes, resume=resume)
     experiment = Experiment(f"2d3ds fold {fold}", net, task, learn, other, _some(test, most), colours)

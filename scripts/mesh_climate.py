@@ -53,6 +53,7 @@ def main(
     minutes: float | None,
     resume: bool,
     seed: int,
+    device: str,
     threads: int | None,
     out: Path,
     quick: bool,
@@ -70,7 +71,8 @@ def main(
         parts(sc.datasets.mesh_climate(data, grid, split=split), 0.0, seed, most)[0]
         for split in ("train", "val", "test")
     )
-    net = sc.models.mesh_unet(len(FIELDS), len(learn.classes), grid, width=width, depth=min(5, level), rng=seed)
+    depth = min(5, level)
+    net = sc.models.mesh_unet(len(FIELDS), len(learn.classes), grid, width=width, depth=depth, rng=seed).to(device)
     weight = np.array(WEATHER_WEIGHT) if balance else None
     task = sc.training.Detect(area=grid.area if area else None, weight=weight)
     settings = Settings(epochs, batch, lr, schedule, seed, step=20, gamma=0.4, minutes=minutes, resume=resume)

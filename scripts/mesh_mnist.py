@@ -103,6 +103,7 @@ def main(
     minutes: float | None,
     resume: bool,
     seed: int,
+    device: str,
     threads: int | None,
     out: Path,
     quick: bool,
@@ -122,7 +123,7 @@ def main(
         raise click.UsageError("the archive holds digits on the sphere; expected flat ones to move: give --data.")
     if not moved and archive is None and digits is None:
         whole.load()
-    net = sc.models.mesh_classifier(1, len(whole.classes), grid, width=width, rng=seed)
+    net = sc.models.mesh_classifier(1, len(whole.classes), grid, width=width, rng=seed).to(device)
     learn = sc.training.Subset(whole.flat if moved else whole, kept)
     settings = Settings(epochs, batch, lr, schedule, seed, minutes=minutes, resume=resume)
     make_folder(out)

@@ -82,6 +82,7 @@ def main(
     minutes: float | None,
     resume: bool,
     seed: int,
+    device: str,
     threads: int | None,
     out: Path,
     quick: bool,
@@ -105,7 +106,7 @@ def main(
     given |= {"mean": learn.mean, "std": learn.std}  # of all parts those of the training part, read once
     test = sc.datasets.shapes(folder, grid, split="test", **given)
     other = sc.datasets.shapes(folder, grid, split="validation", **given) if held else None
-    net = sc.models.mesh_modelnet(6, len(learn.classes), grid, width=width, rng=seed)
+    net = sc.models.mesh_modelnet(6, len(learn.classes), grid, width=width, rng=seed).to(device)
     settings = Settings(epochs, batch, lr, schedule, seed, step=25, gamma=0.7, minutes=minutes, resume=resume)
     config = {"run": {"level": level, "width": width, "held": held, "up": up}, "model": net.config}
     history = train(net, learn, other, Best(), settings, out, config)

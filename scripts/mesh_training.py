@@ -13,7 +13,7 @@ import numpy as np
 from reporting import table_csv  # beside this file
 
 import spherecnn as sc
-from spherecnn.cli.options import FOLDER, seed_option, threads_option
+from spherecnn.cli.options import FOLDER, device_options, seed_option, threads_option
 from spherecnn.errors import InputError
 from spherecnn.files import write_atomic
 
@@ -71,6 +71,7 @@ def training_options(*, epochs: int, batch: int, lr: float, schedule: str, out: 
         ),
         click.option("--resume", is_flag=True, help="Go on after the last epoch in the run folder."),
         seed_option,
+        device_options,
         threads_option,
         click.option("--out", type=FOLDER, default=Path(out), show_default=True, help="Run folder to write."),
     )

@@ -19,10 +19,11 @@ from typing import Any
 
 import click
 import numpy as np
-from reporting import command_line, span, table_csv  # beside this file
+from reporting import Script, command_line, span, table_csv  # beside this file
 from tqdm import tqdm
 
 import spherecnn as sc
+from spherecnn.cli.options import device_options
 from spherecnn.datasets.notsoclevr import HOLDOUTS, SIZE, TASKS, NotSoClevr, not_so_clevr
 from spherecnn.files import make_folder, write_atomic
 from spherecnn.layers.base import Layer
@@ -144,10 +145,11 @@ class Run:
 
 
 @click.command(
+    cls=Script,
     epilog="""\b
 Examples:
   python scripts/notsoclevr.py --task classify --network coordconv --out runs/notsoclevr
-  python scripts/notsoclevr.py --seed 0 --seed 1 --seed 2 --out runs/notsoclevr"""
+  python scripts/notsoclevr.py --seed 0 --seed 1 --seed 2 --out runs/notsoclevr""",
 )
 @click.option("--task", type=click.Choice([*TASKS, "all"]), default="all", show_default=True, help="What to learn.")
 @click.option(
@@ -176,8 +178,9 @@ Examples:
     show_default=True,
     help="Folder to write.",
 )
+@device_options
 def main(
-    task: str, split: str, network: str, epochs: int | None, seeds: tuple[int, ...], quick: bool, out: Path
+    task: str, split: str, network: str, epochs: int | None, seeds: tuple[int, ...], quick: bool, out: Path, device: str
 ) -> None:
     """Train the networks of the CoordConv paper on Not-so-Clevr; write a table and a picture."""
     make_folder(out)
@@ -194,17 +197,17 @@ def main(
         if (out / f"{run.name}.csv").exists():
             click.echo(f"{run.name}: kept from before")
         else:
-            execute(run, 1 if quick else epochs or run.entry.epochs, quick, out)
+            execute(run, 1 if quick else epochs or run.entry.epochs, quick, out, device)
     rows = report(out)
     click.echo(f"\n{rows}\nWrote {out}: results.csv, results.md, a CSV for each run" + draw(out))
 
 
-def execute(run: Run, epochs: int, quick: bool, out: Path) -> None:
+def execute(run: Run, epochs: int, quick: bool, out: Path, device: str) -> None:
     """Train a run and write its log and the sums of its pictures."""
     parts = [not_so_clevr(run.entry.task, holdout=run.split, split=part) for part in ("train", "test")]
     if quick:
         parts = [NotSoClevr(data.points[:256], data.task) for data in parts]
-    model = run.entry.build(run.split, run.seed)
+    model = run.entry.build(run.split, run.seed).to(device)
     rows = []
     for row in train(model, run, epochs, *parts):
         rows.append(row)
@@ -229,14 +232,15 @@ def train(model: Layer, run: Run, epochs: int, data: NotSoClevr, test: NotSoClev
         steps = list(sc.training.batches(len(data), entry.batch_size, order))
         for indices in tqdm(steps, f"{run.name} {epoch}/{epochs}", leave=False, disable=None):
             x, target = data.batch(indices)
-            y, backward = model.forward(x, train=True)
+            y, backward = model.forward(beside(model, x), train=True)
             value, dy = loss(y, target if entry.task == "classify" else target.reshape(y.shape))
+            value = float(value)
             if not np.isfinite(value):
                 raise sc.training.TrainingDiverged(f"{run.name} diverged in epoch {epoch}; lower its learning rate.")
             optimizer.zero_grad()
             backward(dy, inputs=False)
             for kernel in kernels if entry.l2 else ():
-                kernel.add_grad(2 * entry.l2 * kernel.value)
+                kernel.add_grad(beside(model, 2 * entry.l2 * sc.to_host(kernel.value)))
             optimizer.step()
             total += value * len(x)
         seconds += time.perf_counter() - start
@@ -245,12 +249,17 @@ def train(model: Layer, run: Run, epochs: int, data: NotSoClevr, test: NotSoClev
         yield epoch, round(seconds, 2), total / len(data), score(model, data), score(model, test)
 
 
+def beside(model: Layer, x: Array) -> Any:
+    """An array on the device of a model."""
+    return x if model.device == "cpu" else sc.to_device(x)
+
+
 def score(model: Layer, data: NotSoClevr) -> float:
     """Accuracy, mean distance in pixels, or mean intersection over union of the pixels above 1/2."""
     found = []
     for indices in sc.training.batches(len(data), 64):
         x, target = data.batch(indices)
-        y = model(x)
+        y = sc.to_host(model(beside(model, x)))
         if data.task == "classify":
             found.append(y.argmax(axis=1) == target)
         elif data.task == "regress":
@@ -266,7 +275,7 @@ def sum_of_maps(model: Layer, data: NotSoClevr) -> Array:
     total = np.zeros(SIZE * SIZE)
     act = sc.layers.Softmax() if data.task == "classify" else sc.layers.Sigmoid()
     for indices in sc.training.batches(len(data), 64):
-        total += act(model(data.scaled[indices]).reshape(len(indices), -1)).sum(axis=0)
+        total += act(sc.to_host(model(beside(model, data.scaled[indices]))).reshape(len(indices), -1)).sum(axis=0)
     return total.reshape(SIZE, SIZE).astype(np.float32)
 
 

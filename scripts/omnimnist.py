@@ -20,7 +20,7 @@ import numpy as np
 from reporting import Script, command_line, markdown_table, read, span, table_csv  # beside this file
 
 import spherecnn as sc
-from spherecnn.cli.options import FOLDER, seed_option, threads_option
+from spherecnn.cli.options import FOLDER, device_options, seed_option, threads_option
 from spherecnn.files import make_folder, write_atomic
 from spherecnn.layers.registry import methods_on
 
@@ -96,6 +96,7 @@ Examples:
 @click.option("--digits", type=click.IntRange(1), help="Train on so many, chosen at random; on all by default.")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Trainings of each network.")
 @seed_option
+@device_options
 @threads_option
 @click.option("--out", type=FOLDER, default=Path("runs/omnimnist"), show_default=True, help="Folder to write.")
 def main(
@@ -108,6 +109,7 @@ def main(
     digits: int | None,
     seeds: int,
     seed: int,
+    device: str,
     threads: int | None,
     out: Path,
 ) -> None:
@@ -122,14 +124,14 @@ def main(
                 run = Run(
                     method, kernel, count, lr or chosen["lr"], chosen["schedule"], epochs or chosen["epochs"], own
                 )
-                click.echo(f"{run.name}: {execute(run, train, test, out / run.name)}")
+                click.echo(f"{run.name}: {execute(run, train, test, out / run.name, device)}")
     text = report(out, test)
     click.echo(
         f"\n{text}\nWrote {out}: results.csv, latitudes.csv, results.md, omnimnist.png and a folder for each run."
     )
 
 
-def execute(run: Run, train: Any, test: Any, folder: Path) -> str:
+def execute(run: Run, train: Any, test: Any, folder: Path, device: str) -> str:
     """Train a run, or what is left of it; return what to say."""
     if (folder / "latitudes.csv").exists():
         return "kept from before"
@@ -149,9 +151,10 @@ def execute(run: Run, train: Any, test: Any, folder: Path) -> str:
         seed=run.seed,
         out=folder,
         resume=(folder / "last.safetensors").exists(),
+        device=device,
         config={"run": about, "model": net.config},
     )
-    scores = [net(test.batch(indices)[0]) for indices in sc.training.batches(len(test), BATCH)]
+    scores = [sc.training.predict(net, test.batch(indices)[0]) for indices in sc.training.batches(len(test), BATCH)]
     rows = bands(np.concatenate(scores).argmax(axis=1), test)
     write_atomic(folder / "latitudes.csv", table_csv([LATITUDES[len(RUN) :], *rows]))
     return f"test error {100 * (1 - history['val_accuracy'][-1]):.2f} %"

@@ -19,11 +19,13 @@ from typing import Any
 
 import click
 import numpy as np
+from reporting import Script  # beside this file
 from scipy.spatial.transform import Rotation
 from sphconv_accuracy_methods import PROJECTED, SPHCONV, Method, all_methods, last_of  # beside this file
 from tqdm import tqdm
 
 import spherecnn as sc
+from spherecnn.cli.options import device_options
 from spherecnn.files import make_folder, write_atomic
 from spherecnn.grids.resample import nearest_sites
 from spherecnn.layers.base import Layer
@@ -134,7 +136,9 @@ class Sphere:
 # --- the planar network -----------------------------------------------------------------------------------------
 
 
-def train_planar(pictures: Pictures, sphere: Sphere, settings: Settings, seed: int) -> tuple[Layer, Layer, float]:
+def train_planar(
+    pictures: Pictures, sphere: Sphere, settings: Settings, seed: int, device: str
+) -> tuple[Layer, Layer, float]:
     """Train on pictures in a black surround; return the features, the classifier and its accuracy.
 
     The features (side, side, width) are of the pixels of the picture; the largest of each 4 x 4 go to a linear layer.
@@ -150,10 +154,12 @@ def train_planar(pictures: Pictures, sphere: Sphere, settings: Settings, seed: i
     around = [(0, 0), (depth, depth), (depth, depth), (0, 0)]
     train, test = (sc.training.ArrayDataset(np.pad(x, around), y) for x, y in (pictures.train, pictures.test))
     model = sc.layers.Sequential(patch, head)
+    model.to(device)
     sc.training.fit(
         model, train, task="classify", epochs=settings.epochs, batch_size=64, lr=2e-3, schedule="cosine", seed=seed
     )
     scores = sc.training.predict(model, test.x)
+    model.to("cpu")
     return net, head, float((scores.argmax(axis=1) == test.y).mean())
 
 
@@ -218,10 +224,11 @@ def apply(method: Method, panoramas: Array) -> Array:
 
 
 @click.command(
+    cls=Script,
     epilog="""\b
 Examples:
   python scripts/sphconv_accuracy.py --out runs/sphconv
-  python scripts/sphconv_accuracy.py --data FOLDER --epochs 3 --out runs/sphconv-fashion"""
+  python scripts/sphconv_accuracy.py --data FOLDER --epochs 3 --out runs/sphconv-fashion""",
 )
 @click.option(
     "--data",
@@ -241,7 +248,8 @@ Examples:
     show_default=True,
     help="Folder to write.",
 )
-def main(data: Path | None, seed: int, quick: bool, out: Path, **changes: int | None) -> None:
+@device_options
+def main(data: Path | None, seed: int, quick: bool, out: Path, device: str, **changes: int | None) -> None:
     """Compare methods that carry a planar network over to panoramas: error and accuracy over latitude, and cost."""
     make_folder(out)
     settings = replace(QUICK if quick else Settings(), **{k: v for k, v in changes.items() if v is not None})
@@ -253,10 +261,10 @@ def main(data: Path | None, seed: int, quick: bool, out: Path, **changes: int | 
         f"{pictures.side} pixels or {sphere.fov_deg:.0f} degrees wide on panoramas of {sphere.grid.height} x "
         f"{sphere.grid.width}"
     )
-    net, head, planar = train_planar(pictures, sphere, settings, seed)
+    net, head, planar = train_planar(pictures, sphere, settings, seed, device)
     click.echo(f"The planar network finds {planar:.1%} of the test pictures on the plane.")
     learn = sphere.filled(pictures.train[0], settings.panoramas, streams[0])
-    methods = all_methods(net, learn, settings.steps, seed)
+    methods = all_methods(net, learn, settings.steps, seed, device)
     shown = sphere.filled(pictures.test[0], settings.shown, streams[1])
     truth = apply(methods[0], shown)
     error, maps = [], {}

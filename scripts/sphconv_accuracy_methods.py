@@ -32,13 +32,15 @@ class Method:
     parameters: int
 
 
-def all_methods(net: Layer, panoramas: Array, steps: int, seed: int) -> list[Method]:
-    """The truth first, then every method; SphConv and KTN learn from the truth on `panoramas`."""
+def all_methods(net: Layer, panoramas: Array, steps: int, seed: int, device: str) -> list[Method]:
+    """The truth first, then every method; SphConv and KTN learn from the truth on `panoramas`, on a device."""
     settings: dict[str, Any] = {"images": panoramas, "samples": net.grid.width, "seed": seed, "progress": True}
-    settings |= {"validation": 1 / len(panoramas)}
+    settings |= {"validation": 1 / len(panoramas), "device": device}
     layers = sc.transfer.to_sphere(net, "sphconv", inputs="exact", **settings)[0]
     whole = sc.transfer.to_sphere(net, "sphconv", inputs="own", finetune_steps=steps, **settings)[0]
     trained = sc.transfer.to_sphere(net, "ktn", steps=steps, finetune_steps=steps, **settings)[0]
+    for learned in (layers, whole, trained):
+        learned.to("cpu")
     return [
         exact_method(net),
         network("DIRECT, planar", net),

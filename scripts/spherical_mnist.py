@@ -20,7 +20,7 @@ import numpy as np
 from reporting import Script, command_line, markdown_table, read, span, table_csv  # beside this file
 
 import spherecnn as sc
-from spherecnn.cli.options import FOLDER, seed_option, threads_option
+from spherecnn.cli.options import FOLDER, device_options, seed_option, threads_option
 from spherecnn.files import make_folder, write_atomic
 from spherecnn.layers.face_methods import SpherePHDMethod
 from spherecnn.layers.registry import METHODS, methods_on
@@ -95,6 +95,7 @@ Examples:
 @click.option("--digits", type=click.IntRange(1), help="Train on so many, chosen at random; on all by default.")
 @click.option("--quick", is_flag=True, help="2,000 digits and 2 epochs, whatever else is said: to see that it runs.")
 @seed_option
+@device_options
 @threads_option
 @click.option("--out", type=FOLDER, default=Path("runs/spherical_mnist"), show_default=True, help="Folder to write.")
 def main(
@@ -108,6 +109,7 @@ def main(
     digits: int | None,
     quick: bool,
     seed: int,
+    device: str,
     threads: int | None,
     out: Path,
 ) -> None:
@@ -122,7 +124,7 @@ def main(
             count = min(digits or len(digit_data), len(digit_data))
             channels, parameters = fitting_width(method, level, width, len(digit_data.classes))
             run = Run(method, train, grid.sites, channels, parameters, count, lr, epochs, seed)
-            click.echo(f"{run.name}: {execute(run, digit_data, data, out / run.name)}")
+            click.echo(f"{run.name}: {execute(run, digit_data, data, out / run.name, device)}")
             text = report(out)
     click.echo(f"\n{text}\nWrote {out}: results.csv, results.md, spherical_mnist.png and a folder for each run.")
 
@@ -146,7 +148,7 @@ def fitting_width(method: str, level: int, width: int, classes: int) -> tuple[in
     return min(found.items(), key=lambda item: abs(item[1] - wanted))
 
 
-def execute(run: Run, train: Any, source: Path, folder: Path) -> str:
+def execute(run: Run, train: Any, source: Path, folder: Path, device: str) -> str:
     """Train a run, or what is left of it, and test it on both kinds of digits; return what to say."""
     if (folder / "tested.csv").exists():
         return "kept from before"
@@ -164,6 +166,7 @@ def execute(run: Run, train: Any, source: Path, folder: Path) -> str:
         seed=run.seed,
         out=folder,
         resume=(folder / "last.safetensors").exists(),
+        device=device,
         config={"run": asdict(run), "model": net.config},
     )
     scores = [100 * history["train_accuracy"][-1]]

@@ -86,7 +86,7 @@ Examples:
 @o.seed_option
 @o.device_options
 @o.threads_option
-def command(quick: bool, out: Path | None, seed: int, device: str, precision: str, threads: int | None) -> None:
+def command(quick: bool, out: Path | None, seed: int, device: str, threads: int | None) -> None:
     """Train the methods on real digits on a sphere; test them upright and rotated.
 
     planar, circular, coord and tangent work on equirectangular pictures, spherephd on the faces of an icosahedron,

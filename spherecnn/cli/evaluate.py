@@ -38,7 +38,6 @@ def command(
     batch_size: int,
     out: Path | None,
     device: str,
-    precision: str,
     threads: int | None,
 ) -> None:
     """Measure a RUN on pictures that it has not seen, with the scores of its task.

@@ -9,6 +9,8 @@ import click
 import llvmlite.binding
 
 import spherecnn as sc
+from spherecnn.cli import options as o
+from spherecnn.errors import InputError
 from spherecnn.kernels.jit import cache_folder
 from spherecnn.kernels.vector import HOST
 
@@ -23,6 +25,8 @@ PACKAGES = (
     "scikit-learn",
     "trimesh",
     "torch",
+    "numba-cuda",
+    "cuda-bindings",
 )
 FEATURES = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "neon")
 
@@ -41,10 +45,18 @@ def command() -> None:
         "vectors": f"{HOST.name}, {HOST.bytes * 8} bits, {HOST.bytes // 4} float32 numbers",
         "threads": str(sc.get_num_threads()),
         "kernel cache": f"{cache_folder()}: {len(cached)} files, {size:.1f} MiB",
-        "devices": "cpu",
+        "GPU": gpu(),
     }
     width = max(map(len, lines))
     click.echo("\n".join(f"{name.ljust(width)}  {value}" for name, value in lines.items()))
+
+
+def gpu() -> str:
+    """The GPU and its driver, or why there is none."""
+    try:
+        return o.gpu().describe()
+    except InputError as error:
+        return f"none: {error}"
 
 
 def installed(package: str) -> str:

@@ -42,7 +42,7 @@ def threads_option(command: Any) -> Any:
 
 
 def device_options(command: Any) -> Any:
-    """--device and --precision, passed on to the command, which runs in that precision; no GPU is said at once."""
+    """--device, passed on to the command, and --precision, in which it runs; that there is no GPU is said at once."""
 
     @functools.wraps(command)
     def run(*args: Any, device: str, precision: str, **options: Any) -> Any:
@@ -54,7 +54,7 @@ def device_options(command: Any) -> Any:
                 "in it: add --device cuda, or leave --precision out."
             )
         with sc.precision(precision):
-            return command(*args, device=device, precision=precision, **options)
+            return command(*args, device=device, **options)
 
     where = click.option(
         "--device", type=click.Choice(DEVICES), default="cpu", show_default=True, help="cuda is an NVIDIA GPU."

@@ -33,9 +33,7 @@ Examples:
 @o.batch_option
 @o.device_options
 @o.threads_option
-def command(
-    run: Path, files: tuple[Path, ...], out: Path | None, weights: str, device: str, precision: str, **options: Any
-) -> None:
+def command(run: Path, files: tuple[Path, ...], out: Path | None, weights: str, device: str, **options: Any) -> None:
     """Apply a RUN to equirectangular pictures (JPEG, PNG, any size).
 
     \b

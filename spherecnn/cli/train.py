@@ -168,6 +168,7 @@ def train(resume: Path | None, data: str, task: str, *, next_command: str = "eva
     grid = o.grid_of(options)
     source = data if data == "digits" else str(Path(data).resolve())
     config = options | o.size_of(grid) | {"data": source, "task": task, "model": options["model"] or kind.models[0]}
+    config["precision"] = sc.get_precision()
     training = kind.open(data, grid, "train", config)
     validation = kind.open(data, grid, "validation", config) if options["validation"] else None
     config |= kind.learned(training, config) | {"out": None, "threads": None}
@@ -188,7 +189,7 @@ def train(resume: Path | None, data: str, task: str, *, next_command: str = "eva
         schedule=None if schedule == "none" else schedule,
         augment=kind.augment(grid, config),
         **{name: options[name] for name in ("epochs", "batch_size", "lr", "clip_norm", "patience", "seed")},
-        **{name: options[name] for name in ("device", "precision")},
+        device=options["device"],
         out=out,
         config=config,
         resume=resume is not None,

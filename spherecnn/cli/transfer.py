@@ -30,7 +30,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 Examples:
   spherecnn transfer --weights runs/planar/best.safetensors --to circular --out runs/circular
   spherecnn transfer --weights runs/planar/best.safetensors --to sphconv --data photos/ --out runs/sphconv
-  spherecnn transfer --weights runs/planar/best.safetensors --to ktn --data digits --finetune 200
+  spherecnn transfer --weights runs/planar/best.safetensors --to ktn --data digits --finetune 200 --device cuda
   spherecnn transfer --weights torch.safetensors --model net.toml --map names.toml --to tangent""",
 )
 @click.option(
@@ -71,6 +71,7 @@ Examples:
 @click.option("--map", "names", type=FILE, help='JSON or TOML file of names, "ours" = "theirs", for torch\'s weights.')
 @o.seed_option
 @click.option("--out", type=o.FOLDER, help="Folder to write; a new one under runs/ by default.")
+@o.device_options
 @o.threads_option
 def command(
     weights: Path,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 
 import click
 import numpy as np
@@ -16,7 +19,9 @@ import spherecnn as sc
 from spherecnn.cli import options as o
 from spherecnn.datasets.project import project_planar
 from spherecnn.datasets.transforms import rotate
+from spherecnn.errors import InputError
 from spherecnn.kernels.jit import cache_folder
+from spherecnn.layers.base import DEVICES
 from spherecnn.layers.registry import METHODS
 from spherecnn.training.losses import LOSSES
 from spherecnn.training.optim import OPTIMIZERS
@@ -33,21 +38,36 @@ GRIDS: dict[type[sc.grids.Grid], sc.grids.Grid] = {
     epilog="""\b
 Examples:
   spherecnn warmup
+  spherecnn warmup --device cuda
+  spherecnn warmup --device cuda --cc 9.0
   spherecnn warmup --clear""",
 )
 @click.option("--clear", is_flag=True, help="Delete all compiled kernels, of every version, instead.")
 @click.option("--float64", is_flag=True, help="Compile for double precision too.")
+@click.option(
+    "--device",
+    type=click.Choice(DEVICES),
+    default="cpu",
+    show_default=True,
+    help="cuda: the kernels of an NVIDIA GPU, in several processes at once.",
+)
+@click.option("--cc", metavar="X.Y", help="Compute capability of the GPU; by default that of this machine's.")
 @o.threads_option
-def command(clear: bool, float64: bool, threads: int | None) -> None:
+def command(clear: bool, float64: bool, device: str, cc: str | None, threads: int | None) -> None:
     """Compile the kernels into the cache on disk."""
     parent = cache_folder().parent
+    if cc is not None and device == "cpu":
+        raise InputError(f"--cc is {cc!r} without --device cuda; expected both: it is of the kernels of a GPU.")
     if clear:
         for folder in parent.iterdir():
-            if re.fullmatch(r"[0-9a-f]{16}", folder.name):
+            if re.fullmatch(r"(gpu-)?[0-9a-f]{16}", folder.name):
                 shutil.rmtree(folder)
         click.echo(f"Cleared {parent}.\nNext: spherecnn warmup")
         return
     start = time.perf_counter()
+    if device == "cuda":
+        click.echo(warm_gpu(capability(cc), threads or os.cpu_count() or 1))
+        return
     for dtype in (np.float32, np.float64) if float64 else (np.float32,):
         work = list(jobs(np.dtype(dtype)))
         with tqdm(work, unit="step", leave=False, disable=None) as bar:
@@ -55,6 +75,44 @@ def command(clear: bool, float64: bool, threads: int | None) -> None:
                 bar.set_description(f"{name}, {np.dtype(dtype)}")
                 job()
     click.echo(f"All kernels are ready in {cache_folder()}, after {time.perf_counter() - start:.1f} s.")
+
+
+def capability(given: str | None) -> tuple[int, int]:
+    """A compute capability as it is written, or that of the GPU."""
+    if given is None:
+        return o.gpu().cc
+    found = re.fullmatch(r"(\d+)\.(\d)", given)
+    if found is None or (int(found[1]), int(found[2])) < (8, 0):
+        raise InputError(f"--cc is {given!r}; expected a compute capability from 8.0 on, such as 9.0: correct it.")
+    return int(found[1]), int(found[2])
+
+
+def warm_gpu(cc: tuple[int, int], workers: int) -> str:
+    """Compile the kernels of a GPU that are not in the cache; return what to say."""
+    from spherecnn.kernels.gpu import bodies, launch  # noqa: F401  the bodies make all kernels
+
+    start = time.perf_counter()
+    missing = [name for name, kernel in launch.KERNELS.items() if not kernel.file(cc).exists()]
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        tqdm(total=len(missing), unit="kernel", leave=False, disable=None) as bar,
+        ProcessPoolExecutor(max(1, min(workers, len(missing))), spawn) as pool,
+    ):
+        for done in as_completed(pool.submit(compile_one, name, cc) for name in missing):
+            bar.set_description(done.result())
+            bar.update()
+    return (
+        f"All {len(launch.KERNELS)} kernels for compute capability {cc[0]}.{cc[1]} are ready in "
+        f"{launch.cache_folder()}: {len(missing)} were compiled, in {time.perf_counter() - start:.1f} s."
+    )
+
+
+def compile_one(name: str, cc: tuple[int, int]) -> str:
+    """Compile a kernel of a GPU into the cache; return its name."""
+    from spherecnn.kernels.gpu import bodies, launch  # noqa: F401
+
+    launch.KERNELS[name].cubin(cc)
+    return name
 
 
 def jobs(dtype: np.dtype) -> Iterator[tuple[str, Callable[[], object]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -132,13 +133,13 @@ class Stencil:
         alike = [(tuple(s.tap), s.bias, None if s.share is None else tuple(s.share)) for s, _ in pieces]
         self.task = int32_table(_tasks(alike, self.size))
 
-    @property
+    @cached_property
     def sites_in(self) -> int:
-        return int(np.prod(self.shape_in))
+        return math.prod(int(n) for n in self.shape_in)
 
-    @property
+    @cached_property
     def sites_out(self) -> int:
-        return int(np.prod(self.shape_out))
+        return math.prod(int(n) for n in self.shape_out)
 
     @cached_property
     def transposed(self) -> Stencil:

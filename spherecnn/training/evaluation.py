@@ -10,12 +10,13 @@ import numpy as np
 from tqdm import tqdm
 
 from spherecnn.errors import InputError, check_at_least, check_choice
-from spherecnn.kernels.arrays import to_device, to_host
+from spherecnn.kernels.arrays import to_host
 from spherecnn.kernels.precision import get_precision
 from spherecnn.kernels.precision import precision as use_precision
 from spherecnn.layers.base import Array, Layer
 from spherecnn.training.data import Dataset, batches
-from spherecnn.training.step import Outcome, Outcomes, fetched, place, see
+from spherecnn.training.placement import on, place
+from spherecnn.training.step import Outcome, Outcomes, expect, fetched, see
 from spherecnn.training.task import TASKS, Classify, LossFunction, Tally, Task, make_task
 
 METRICS = Classify.known
@@ -95,6 +96,7 @@ def evaluate(
             x, target = data.batch(indices)
             y = model(on(where, as_input(model, x)))
             value, seen = task.measure(y, target)[0], see(tally.meter, y)
+            expect(tally.meter, y)
             outcomes.add(Outcome(step, target, task.weight(y, target), fetched(value), seen=fetched(seen)))
         outcomes.finish()
     return tally.results(names)
@@ -133,11 +135,6 @@ def predict(
             y = to_host(model(on(where, given)))
             parts.append(y if task is None else task.outputs(y, given))
     return np.concatenate(parts)
-
-
-def on(where: str, x: Array) -> Any:
-    """An input on the device where the model is."""
-    return x if where == "cpu" else to_device(x)
 
 
 def as_input(model: Layer, x: Array) -> Array:

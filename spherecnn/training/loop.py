@@ -33,8 +33,9 @@ from spherecnn.training.data import Dataset, batches
 from spherecnn.training.evaluation import as_input, evaluate
 from spherecnn.training.history import History
 from spherecnn.training.optim import OPTIMIZERS, Optimizer
+from spherecnn.training.placement import place
 from spherecnn.training.schedule import SCHEDULES, CosineLR, ReduceOnPlateau, Schedule, StepLR
-from spherecnn.training.step import DeviceStep, Outcome, Outcomes, Step, place
+from spherecnn.training.step import DeviceStep, Outcome, Outcomes, Step
 from spherecnn.training.task import LossFunction, Tally, Task, make_task
 
 SHOWN = 10  # steps between two looks at the loss on the GPU

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from spherecnn.kernels.classes import argmax
 from spherecnn.kernels.op import device_of
-from spherecnn.layers.base import Array
+from spherecnn.layers.base import Array, Shape
 from spherecnn.training.metrics import accuracy_of, confusion, iou_of, recall_of
 from spherecnn.training.regression import Sums
 
@@ -16,7 +16,7 @@ class Meter(Protocol):
     """What a task measures beside its loss.
 
     A meter may have ``see(y)``, which returns what `add` takes in place of an output: on the GPU that is computed
-    there, and only that is copied to the host.
+    there, and only that is copied to the host. With it comes ``expect(shape)``, which is told the shape of each output.
     """
 
     def add(self, y: Array, target: Array) -> None:
@@ -37,9 +37,12 @@ class ClassMeter:
         self.matrix: Array | None = None
         self.count: int | None = None
 
+    def expect(self, shape: Shape) -> None:
+        """Be told the number of classes by the shape of an output."""
+        self.count = shape[-1]
+
     def see(self, y: Array) -> Array:
         """On the GPU, the class of each site."""
-        self.count = y.shape[-1]
         return y if device_of(y) == "cpu" else argmax(y)
 
     def add(self, y: Array, target: Array) -> None:

@@ -11,11 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from spherecnn.errors import InputError, check_choice
 from spherecnn.kernels.arrays import to_device
 from spherecnn.kernels.gpu import device
-from spherecnn.kernels.precision import PRECISIONS
-from spherecnn.layers.base import DEVICES, Array, Layer
+from spherecnn.layers.base import Array, Layer
 from spherecnn.training.losses import Loss, for_gpu
 from spherecnn.training.meters import Meter
 from spherecnn.training.optim import Optimizer, clip_grad_norm
@@ -23,32 +21,7 @@ from spherecnn.training.task import Task
 
 Results = tuple[Any, Any, Any, Any]  # output, loss, norm of the gradient, what the meter sees
 AHEAD = 8  # steps whose losses may be on their way from the GPU
-WARM = 2  # which step of a shape runs with the memory of its graph; the one after that is recorded
 MOST_GRAPHS = 2  # shapes that are kept recorded
-
-
-def place(model: Layer, where: str | None, precision: str | None = None) -> str:
-    """Move a model to the device that is asked for, if one is; return where it is.
-
-    Raises
-    ------
-    InputError
-        If the device or the precision is another, there is no GPU, or the precision is one of the GPU only and the
-        model is not there.
-    """
-    if precision is not None:
-        check_choice("precision", precision, PRECISIONS)
-    if where is not None:
-        check_choice("device", where, DEVICES)
-    found = where or model.device or "cpu"
-    if precision not in (None, "float32") and found == "cpu":
-        raise InputError(
-            f"precision is {precision!r} and the model is on the CPU, which computes in its own type; expected "
-            "device='cuda' with it: move the model to the GPU, or leave precision out."
-        )
-    if where is not None and model.device != where:
-        model.to(where)
-    return found
 
 
 @dataclass
@@ -108,6 +81,12 @@ def see(meter: Meter | None, y: Any) -> Any:
     return None if meter is None else meter.see(y) if hasattr(meter, "see") else y
 
 
+def expect(meter: Meter | None, y: Any) -> None:
+    """Tell a meter the shape of the output that it will see."""
+    if hasattr(meter, "expect"):
+        meter.expect(y.shape)
+
+
 def fetched(x: Any) -> Any:
     """A copy of a device array that is on its way to the host; any other thing as it is."""
     if not hasattr(x, "memory"):
@@ -157,9 +136,9 @@ class DeviceStep(Step):
     Batches of a shape run twice as they are; then all launches of a step are recorded in a CUDA graph, which is one
     launch from there on. Inputs and targets are copied into fixed arrays before, and so are the numbers that change:
     rates and corrections of the optimizer, keys of dropout. Batches of another shape, such as the last of an epoch,
-    run as they are, with the same bits. A recording is dropped when parameters are no longer the arrays that it has
-    recorded (`Layer.to`). What cannot be recorded, such as a loss that computes on the host, runs as it is each time;
-    a warning says why, once.
+    run as they are until they have come as often, with the same bits. A recording is dropped when parameters are no
+    longer the arrays that it has recorded (`Layer.to`). What cannot be recorded, such as a loss that computes on the
+    host, runs as it is each time; a warning says why, once.
     """
 
     def __init__(self, *settings: Any):
@@ -167,7 +146,6 @@ class DeviceStep(Step):
         self.recorded: dict[Any, _Recorded] = {}
         self.shapes: dict[Any, Any] = {}
         self.last: Any = None
-        self.repeated = 0
         self.graph: Any = None
         self.refused = not isinstance(self.task.loss, Loss)
         if self.refused:
@@ -184,14 +162,12 @@ class DeviceStep(Step):
         found = self.recorded.get(key)
         if found is not None and found.state.same():
             return self._outcome(step, target, found.replay(x, given))
-        self.repeated = self.repeated + 1 if key == self.last else WARM
-        self.last = key
-        if self.repeated == WARM:
-            self.graph = device.current().graph()
-            with self.graph.warm():
-                results = self.run(to_device(x), lambda y: self.task.measure(y, target))
-            return self._outcome(step, target, results)
-        return self._outcome(step, target, self._record(key, x, given, target))
+        if key == self.last:
+            return self._outcome(step, target, self._record(key, x, given, target))
+        self.last, self.graph = key, device.current().graph()
+        with self.graph.warm():
+            results = self.run(to_device(x), lambda y: self.task.measure(y, target))
+        return self._outcome(step, target, results)
 
     def run(self, x: Any, errors: Callable[[Any], tuple[Any, Any]], pause: Any = contextlib.nullcontext) -> Results:
         """A step on arrays that are on the GPU; what the host does of it stands inside of ``pause()``."""
@@ -223,6 +199,7 @@ class DeviceStep(Step):
     def _outcome(self, step: int, target: Array, results: Results) -> Outcome:
         """What a step gave, on its way to the host."""
         y, *parts = results
+        expect(self.meter, y)
         return Outcome(step, target, self.task.weight(y, target), *(fetched(part) for part in parts))
 
     def _warn(self, reason: str) -> None:

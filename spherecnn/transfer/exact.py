@@ -10,9 +10,11 @@ from tqdm import tqdm
 
 from spherecnn.errors import InputError, check_array, check_at_least
 from spherecnn.grids import Equirect
+from spherecnn.kernels.arrays import to_host
 from spherecnn.kernels.sample import sample_equirect
 from spherecnn.layers import Layer
 from spherecnn.stencils import tangent_directions
+from spherecnn.training.placement import moved, on
 from spherecnn.transfer.chain import Chain, chain_to
 
 # Sites of all patches that go through the network at a time.
@@ -29,6 +31,7 @@ def exact(
     pitch: float | tuple[float, float] | None = None,
     grid: Equirect | None = None,
     progress: bool = False,
+    device: str | None = None,
 ) -> np.ndarray:
     r"""Output of a planar network's layer at pixels of panoramas, by reprojection: the ground truth of transfer.
 
@@ -65,6 +68,8 @@ def exact(
         Of the images; that of the model if it has their shape, or half-pixel rows.
     progress : bool
         Show a bar.
+    device : {"cpu", "cuda"}, optional
+        Where the model runs; by default where it is, and it stays there. Images and outputs are on the host.
 
     Returns
     -------
@@ -95,13 +100,17 @@ def exact(
     lat, lon = (a.ravel() for a in _middles(chain, grid, rows, columns))
     y = np.empty((len(images), len(lat), channels), images.dtype)
     net, step = chain.valid(), max(1, SITES // (len(plane[0]) * max(1, len(images))))
-    with tqdm(total=len(lat), desc=f"exact {layer}", unit="px", leave=False, disable=None if progress else True) as bar:
+    where, hidden = device or model.device or "cpu", None if progress else True
+    with (
+        moved([net], where),
+        tqdm(total=len(lat), desc=f"exact {layer}", unit="px", leave=False, disable=hidden) as bar,
+    ):
         for first in range(0, len(lat), step):
             some = slice(first, first + step)
             xyz = tangent_directions(lat[some], lon[some], *plane).reshape(1, -1, 3)
             patches = sample_equirect(images, xyz, pole_rows=grid.pole_rows)
             patches = patches.reshape(-1, *chain.extent, images.shape[3])
-            y[:, some] = net(patches).reshape(len(images), -1, channels)
+            y[:, some] = to_host(net(on(where, patches))).reshape(len(images), -1, channels)
             bar.update(len(lat[some]))
     return y.reshape(len(images), len(rows), len(columns), channels)
 

@@ -9,9 +9,11 @@ import numpy as np
 from tqdm import tqdm
 
 from spherecnn.errors import InputError, check_at_least
+from spherecnn.kernels.arrays import beside, to_host
 from spherecnn.layers import BatchNorm, Dropout, Layer
 from spherecnn.layers.base import Array, Backward, Param
 from spherecnn.training.optim import Adam
+from spherecnn.training.placement import moved, on
 
 # Of Adam, published for KTN: learning rate and pictures a step.
 RATE, BATCH = 1e-3, 4
@@ -29,9 +31,11 @@ def run(layers: Sequence[Layer], x: Array, train: bool = False) -> tuple[Array, 
     return x, steps
 
 
-def apply(layers: Sequence[Layer], x: Array, batch_size: int = BATCH) -> Array:
-    """Outputs of layers for many pictures, some at a time."""
-    return np.concatenate([run(layers, x[i : i + batch_size])[0] for i in range(0, len(x), batch_size)])
+def apply(layers: Sequence[Layer], x: Array, batch_size: int = BATCH, device: str = "cpu") -> Array:
+    """Outputs of layers for many pictures, some at a time, on a device; pictures and outputs are on the host."""
+    with moved(layers, device):
+        parts = (x[i : i + batch_size] for i in range(0, len(x), batch_size))
+        return np.concatenate([to_host(run(layers, on(device, part))[0]) for part in parts])
 
 
 def descend(
@@ -48,6 +52,7 @@ def descend(
     seed: int = 0,
     progress: bool = False,
     name: str = "",
+    device: str = "cpu",
 ) -> tuple[float, float]:
     r"""Train parameters of a chain of layers by Adam so that its outputs come near to targets at some pixels.
 
@@ -76,6 +81,8 @@ def descend(
         Of the order of the pictures.
     progress : bool
         Show a bar called `name`.
+    device : {"cpu", "cuda"}
+        Where the layers run; they are moved there, and back in the end.
 
     Returns
     -------
@@ -100,45 +107,48 @@ def descend(
     check_at_least("steps", steps, 1)
     if not params:
         raise InputError("there are no parameters to train; expected some of the layers': choose a method with some.")
-    at = np.ix_(rows, columns)
-    optimizer, rng = Adam(params, lr), np.random.default_rng(seed)
-    kept = {key: param.value.copy() for key, param in params.items()}
-    before = _loss(layers, x, targets, at, batch_size)
-    order: list[int] = []
-    with tqdm(
-        total=steps, desc=name or "training", unit="step", leave=False, disable=None if progress else True
-    ) as bar:
-        for step in range(steps):
-            if len(order) < min(batch_size, len(x)):
-                order += rng.permutation(len(x)).tolist()
-            some, order = order[:batch_size], order[batch_size:]
-            optimizer.lr = lr * 0.5 * (1 + np.cos(np.pi * step / steps))
-            loss = _step(layers, params, x[some], targets[some], at)
-            if not np.isfinite(loss):
-                raise InputError(
-                    f"the loss is {loss} at step {step + 1}; expected a finite number: use a lower learning rate."
-                )
-            optimizer.step()
-            bar.set_postfix(loss=f"{loss:.3g}", refresh=False)
-            bar.update()
-    for layer in layers:
-        layer.zero_grad()
-    after = _loss(layers, x, targets, at, batch_size)
-    if not after < before:
-        for key, param in params.items():
-            param.value = kept[key]
-        return before, before
-    return before, after
+    with moved(layers, device):
+        at = np.ix_(rows, columns)
+        optimizer, rng = Adam(params, lr), np.random.default_rng(seed)
+        kept = {key: param.value.copy() for key, param in params.items()}
+        before = _loss(layers, x, targets, at, batch_size, device)
+        order: list[int] = []
+        with tqdm(
+            total=steps, desc=name or "training", unit="step", leave=False, disable=None if progress else True
+        ) as bar:
+            for step in range(steps):
+                if len(order) < min(batch_size, len(x)):
+                    order += rng.permutation(len(x)).tolist()
+                some, order = order[:batch_size], order[batch_size:]
+                optimizer.lr = lr * 0.5 * (1 + np.cos(np.pi * step / steps))
+                loss = _step(layers, params, on(device, x[some]), targets[some], at)
+                if not np.isfinite(loss):
+                    raise InputError(
+                        f"the loss is {loss} at step {step + 1}; expected a finite number: use a lower learning rate."
+                    )
+                optimizer.step()
+                bar.set_postfix(loss=f"{loss:.3g}", refresh=False)
+                bar.update()
+        for layer in layers:
+            layer.zero_grad()
+        after = _loss(layers, x, targets, at, batch_size, device)
+        if not after < before:
+            for key, param in params.items():
+                param.value = kept[key]
+            return before, before
+        return before, after
 
 
 def _step(layers: Sequence[Layer], params: dict[str, Param], x: Array, targets: Array, at: tuple[Any, ...]) -> float:
     """Set the gradients to those of a batch; return its loss."""
     for layer in layers:
         layer.zero_grad()
-    y, backwards = run(layers, x, train=True)
+    out, backwards = run(layers, x, train=True)
+    y = to_host(out)
     wrong = y[(slice(None), *at)] - targets
-    dy = np.zeros_like(y)
-    dy[(slice(None), *at)] = wrong / wrong.size
+    off = np.zeros_like(y)
+    off[(slice(None), *at)] = wrong / wrong.size
+    dy = beside(out, off)
     trained = {id(param) for param in params.values()}
     first = next(i for i, layer in enumerate(layers) if any(id(p) in trained for p in layer.named_params().values()))
     for backward in backwards[:first:-1]:
@@ -147,6 +157,8 @@ def _step(layers: Sequence[Layer], params: dict[str, Param], x: Array, targets: 
     return float(0.5 * np.square(wrong, dtype=np.float64).mean())
 
 
-def _loss(layers: Sequence[Layer], x: Array, targets: Array, at: tuple[Any, ...], batch_size: int) -> float:
-    y = apply(layers, x, batch_size)
+def _loss(
+    layers: Sequence[Layer], x: Array, targets: Array, at: tuple[Any, ...], batch_size: int, device: str
+) -> float:
+    y = apply(layers, x, batch_size, device)
     return float(0.5 * np.square(y[(slice(None), *at)] - targets, dtype=np.float64).mean())

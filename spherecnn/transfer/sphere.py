@@ -10,7 +10,8 @@ import numpy as np
 from spherecnn.errors import InputError, check_array, check_at_least, check_choice
 from spherecnn.grids import Equirect
 from spherecnn.layers import KTNConv2d, Layer, Param, SphConv2d
-from spherecnn.layers.base import Array
+from spherecnn.layers.base import DEVICES, Array
+from spherecnn.training.placement import moved
 from spherecnn.transfer.chain import chain_to, convolutions
 from spherecnn.transfer.copying import copy_state, rebuilt
 from spherecnn.transfer.exact import exact, row_latitudes
@@ -38,6 +39,7 @@ def to_sphere(
     validation: float = 0.2,
     seed: int = 0,
     progress: bool = False,
+    device: str | None = None,
 ) -> tuple[Any, Report]:
     r"""Carry a planar network over to the sphere.
 
@@ -81,11 +83,14 @@ def to_sphere(
         Of which panoramas those are, and of the order in training.
     progress : bool
         Show bars.
+    device : {"cpu", "cuda"}, optional
+        Where networks run, to learn and to measure; by default where the model is. Kernels that are solved for are
+        solved for on the host.
 
     Returns
     -------
     model : Layer
-        The network of the method.
+        The network of the method, on that device.
     report : Report
         What was copied and learned, and each layer's errors at each row before and after.
 
@@ -106,25 +111,29 @@ def to_sphere(
     check_choice("inputs", inputs, INPUTS)
     check_at_least("samples", samples, 1)
     check_at_least("finetune_steps", finetune_steps, 0)
-    sphere = rebuilt(model, method, grid)
-    learned = {name: layer for name, layer in sphere.walk() if isinstance(layer, (SphConv2d, KTNConv2d))}
-    if images is None:
-        if method in LEARNED:
-            raise InputError(
-                f"no images are given; expected panoramas (N, H, W, C) for method {method!r}, whose kernels are "
-                "learned from them: pass images, or choose circular, sphere or tangent."
-            )
-        return sphere, Report(method, copy_state(model.state(), sphere), [])
-    _check_images(images, model, sphere)
-    fitting, held = _shares(len(images), validation, seed, bool(learned))
-    leave = tuple(f"{name}." for name in learned)
-    report = Report(method, copy_state(model.state(), sphere, leave), [], pictures=(len(fitting), len(held)))
-    task = _Task(model, sphere, sphere.grid, pitch, samples, progress)
-    if learned:
-        settings: dict[str, Any] = {"inputs": inputs, "ridge": ridge, "steps": steps, "seed": seed}
-        report.learned = _learn(task, learned, images[fitting], finetune_steps, **settings)
-    report.errors = _measure(task, images[held])
-    return sphere, report
+    if device is not None:
+        check_choice("device", device, DEVICES)
+    where = device or model.device or "cpu"
+    with moved([model], "cpu"):
+        sphere = rebuilt(model, method, grid)
+        learned = {name: layer for name, layer in sphere.walk() if isinstance(layer, (SphConv2d, KTNConv2d))}
+        if images is None:
+            if method in LEARNED:
+                raise InputError(
+                    f"no images are given; expected panoramas (N, H, W, C) for method {method!r}, whose kernels are "
+                    "learned from them: pass images, or choose circular, sphere or tangent."
+                )
+            return sphere.to(where), Report(method, copy_state(model.state(), sphere), [])
+        _check_images(images, model, sphere)
+        fitting, held = _shares(len(images), validation, seed, bool(learned))
+        leave = tuple(f"{name}." for name in learned)
+        report = Report(method, copy_state(model.state(), sphere, leave), [], pictures=(len(fitting), len(held)))
+        task = _Task(model, sphere, sphere.grid, pitch, samples, progress, where)
+        if learned:
+            settings: dict[str, Any] = {"inputs": inputs, "ridge": ridge, "steps": steps, "seed": seed}
+            report.learned = _learn(task, learned, images[fitting], finetune_steps, **settings)
+        report.errors = _measure(task, images[held])
+    return sphere.to(where), report
 
 
 @dataclass
@@ -137,6 +146,7 @@ class _Task:
     pitch: float | tuple[float, float] | None
     samples: int
     progress: bool
+    device: str
 
     def __post_init__(self) -> None:
         self.names = convolutions(self.planar)
@@ -161,7 +171,8 @@ class _Task:
         return int(self.planar.config["in_channels"])  # type: ignore[attr-defined]
 
     def exact(self, name: str, images: Array, columns: Array | None = None) -> Array:
-        options: dict[str, Any] = {"pitch": self.pitch, "grid": self.grid, "progress": self.progress}
+        options: dict[str, Any] = {"pitch": self.pitch, "grid": self.grid}
+        options |= {"progress": self.progress, "device": self.device}
         return exact(self.planar, name, images, columns=columns, **options)
 
 
@@ -176,15 +187,16 @@ def _learn(
             columns = task.columns(name)
             targets = task.exact(name, images, columns)
             source = x if inputs == "own" or not i else task.exact(task.chain.names[i - 1], images)
-            options = settings | {"seed": seed, "name": name, "progress": task.progress}
+            options = settings | {"seed": seed, "name": name, "progress": task.progress, "device": task.device}
             _learn_layer(layer, planar[name], source, targets, columns, **options)
         if name != task.names[-1] and inputs == "own":
-            x = apply([layer], x)
+            x = apply([layer], x, device=task.device)
     params = {f"{name}.{key}": p for name, layer in learned.items() for key, p in trained(layer).items()}
     if finetune_steps:
         rows, columns = np.arange(targets.shape[1]), task.columns(task.names[-1])
         tuning: dict[str, Any] = {"steps": finetune_steps, "lr": 1e-4, "seed": seed, "progress": task.progress}
-        descend(task.layers, params, images, targets, rows, columns, name="all layers", **tuning)
+        tuning |= {"name": "all layers", "device": task.device}
+        descend(task.layers, params, images, targets, rows, columns, **tuning)
     return list(params)
 
 
@@ -214,7 +226,7 @@ def _measure(task: _Task, images: Array) -> list[LayerErrors]:
     errors = []
     before = after = images
     for name, own, other in zip(task.chain.names, task.chain.layers, task.layers, strict=True):
-        before, after = apply([own], before), apply([other], after)
+        before, after = (apply([run], y, device=task.device) for run, y in ((own, before), (other, after)))
         if name in task.names:
             columns = task.columns(name)
             truth = task.exact(name, images, columns)

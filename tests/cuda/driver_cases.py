@@ -361,6 +361,24 @@ def case_what_needs_the_host_is_not_recorded_and_the_gpu_stays_usable(stub):
     assert float(x[3]) == 3.0
 
 
+def case_a_graph_keeps_what_its_kernels_take(stub):
+    kernel, gpu = stub.kernel("f4* f4* i4*"), device.current()
+    x, y = array.to_device(np.ones(300, np.float32)), array.zeros((300,), np.float32)
+    graph = gpu.graph()
+    with graph.record():
+        between = array.empty((300,), np.float32)
+        kernel(1, x[10:], between, None)
+        gpu.copy(y, between)
+        del between
+    addresses = {x.memory.address, y.memory.address}
+    del x, y
+    others = [array.empty((300,), np.float32) for _ in range(3)]
+    assert not addresses & {other.address for other in others}
+    del graph, others
+    others = [array.empty((300,), np.float32) for _ in range(5)]
+    assert addresses < {other.address for other in others}
+
+
 def case_a_graph_is_fed_by_the_host_before_each_replay(stub):
     gpu, numbers = device.current(), iter(range(1, 9))
     key, y = array.empty((2,), np.int32), array.zeros((2,), np.int32)
@@ -397,6 +415,10 @@ def case_memory_of_the_driver_is_kept(stub):
     device.current()
     assert stub.log[0] == "keep ffffffffffffffff"
     assert repr(device.current()) == "Gpu(Stub GPU, compute capability 9.0)"
+    assert re.fullmatch(
+        r"Stub GPU, compute capability 9.0, 132 multiprocessors, 1.0 GiB, driver [\w. ]+, CUDA 13.0",
+        device.current().describe(),
+    )
     assert device.current().multiprocessors == 132
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from simulated_memory import NOW, Memory, as_float
 from simulated_threads import COLLECTIVES, FULL, WAITING, collective
-from simulated_values import SimulationError, float32, uint32
+from simulated_values import SimulationError, float32, int32, uint32
 
 LANES = np.arange(32)
 GROUP, PLACE = LANES // 4, LANES % 4
@@ -213,6 +213,7 @@ EMULATORS: dict[str, Callable[..., Any]] = {
     "st2": lambda memory, index, a, b: memory.store_many(index, (a, b)),
     "load4": lambda memory, index: memory.load_many(index, 4),
     "load4_nc": load4_nc,
+    "quotient": lambda a, b: int32(int(a) // int(b)),
     "load4_if": lambda memory, index, there: load4_nc(memory, index) if there >= 0 else (float32(0),) * 4,
     "ld1_if": lambda memory, index, there: memory.load(index) if there >= 0 else float32(0),
     "advance": lambda memory, count: memory[count:],

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from spherecnn.errors import InputError
-from spherecnn.kernels import pointwise
+from spherecnn.kernels import arrays, pointwise
+from spherecnn.kernels.gate import gate, gate_grad
+from spherecnn.kernels.gpu import elements
 from spherecnn.kernels.gpu.array import to_device, to_host
 from spherecnn.kernels.op import OPS
 
@@ -105,3 +107,20 @@ def test_softmax_of_masked_and_broken_rows(simulated, classes):
 def test_softmax_of_a_row_alone_and_among_others_is_the_same(simulated):
     x = np.random.default_rng(0).standard_normal((9, 10)).astype(np.float32)
     np.testing.assert_array_equal(on_device(pointwise.softmax, x[4:5]), on_device(pointwise.softmax, x)[4:5])
+
+
+def test_arrays_too_large_for_a_launch_go_in_parts(simulated, monkeypatch):
+    monkeypatch.setattr(elements, "MOST", 48)
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((2, 21, 10)).astype(np.float32)
+    check(pointwise.gelu, x)
+    check(pointwise.gelu_grad, dy, x)
+    check(pointwise.dropout, x, rng.random(x.shape) < 0.5, 2.0)
+    check(pointwise.softmax, x)
+    check(pointwise.softmax_grad, dy, x)
+    check(gate, x, "elu")
+    check(gate_grad, dy[:, :5].copy(), x, "elu")
+    assert simulated.launches["pointwise_gelu"] == 5
+    assert simulated.launches["gate_elu"] > 1
+    with pytest.raises(InputError, match="at most 48"):
+        arrays.transpose(to_device(x), (1, 0))

@@ -48,7 +48,6 @@ def command(
     batch_size: int,
     out: Path | None,
     device: str,
-    precision: str,
     threads: int | None,
 ) -> None:
     """Measure a RUN on the shapes it was not trained on: accuracy, scores of each class, confusion matrix.

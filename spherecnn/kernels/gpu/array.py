@@ -13,6 +13,9 @@ from spherecnn.kernels.gpu import device
 DTYPES = tuple(np.dtype(kind) for kind in (np.float32, np.int32, np.uint32, np.uint8, np.bool_))
 
 
+_KNOWN = frozenset(DTYPES)
+
+
 class DeviceArray:
     """A C-contiguous array in the memory of the GPU.
 
@@ -65,13 +68,13 @@ class DeviceArray:
 
     def reshape(self, *shape: Any) -> DeviceArray:
         """Return the same elements with other axes; one of them may be -1."""
-        sizes = [int(n) for n in (shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape)]
-        if sizes.count(-1) == 1:
+        sizes = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+        if -1 in sizes:
             known = -math.prod(sizes)
-            sizes[sizes.index(-1)] = self.size // known if known else 0
-        if math.prod(sizes) != self.size:
-            raise ValueError(f"an array of shape {self.shape} has no shape {tuple(sizes)}")
-        return DeviceArray(self.memory, self.offset, tuple(sizes), self.dtype)
+            sizes = tuple(self.size // known if n == -1 and known else n for n in sizes)
+        if math.prod(sizes) != self.size or -1 in sizes:
+            raise ValueError(f"an array of shape {self.shape} has no shape {tuple(shape)}")
+        return DeviceArray(self.memory, self.offset, tuple(map(int, sizes)), self.dtype)
 
     def ravel(self) -> DeviceArray:
         """Return the elements on one axis."""
@@ -157,13 +160,13 @@ class _Foreign:
 
 def empty(shape: tuple[int, ...], dtype: Any) -> DeviceArray:
     """Return an uninitialised array on the GPU."""
-    kind = np.dtype(dtype)
-    if kind not in DTYPES:
+    kind = dtype if isinstance(dtype, np.dtype) else np.dtype(dtype)
+    if kind not in _KNOWN:
         raise InputError(
             f"an array on the GPU was asked for with dtype {kind}; expected one of "
             f"{', '.join(str(d) for d in DTYPES)}: convert with x.astype('float32')."
         )
-    whole = tuple(int(n) for n in shape)
+    whole = tuple(map(int, shape))
     memory = device.current().allocate(max(1, math.prod(whole)) * kind.itemsize)
     return DeviceArray(memory, 0, whole, kind)
 

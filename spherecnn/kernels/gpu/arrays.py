@@ -179,7 +179,7 @@ def _precise(x: Array) -> Array:
 # --- added and scaled --------------------------------------------------------------------------------------------
 
 
-@gpu_kernel("f4* f4* i4 i4", threads=THREADS, claims=MOVES)
+@gpu_kernel("f4* f4* i4 i4", threads=THREADS, claims=MOVES, budget=80)
 def add_to(total, x, count, vectors):
     v = int32(cuda.blockIdx.x * SPAN + cuda.threadIdx.x)
     w = int32(v + THREADS)
@@ -197,7 +197,7 @@ def add_to(total, x, count, vectors):
         i = next_rest(i)
 
 
-@gpu_kernel("f4* f4* i4 i4 i4 u4 i4", threads=THREADS, claims=MOVES)
+@gpu_kernel("f4* f4* i4 i4 i4 u4 i4", threads=THREADS, claims=MOVES, budget=60)
 def add_repeated(total, x, moves, by_fours, period, multiplier, shift):
     """Add x again and again; a move is four elements, or one, and x has `period` of them."""
     v = int32(cuda.blockIdx.x * THREADS + cuda.threadIdx.x)
@@ -234,7 +234,7 @@ def _accumulate(total: Array, x: Array) -> None:
     add_repeated(blocks_for(moves, THREADS), total, x, moves, each // 4, period, *divider(period))
 
 
-@gpu_kernel("f4* f4* f4* i4 i4 u4 i4 i4 u4 i4", threads=THREADS, claims=MOVES)
+@gpu_kernel("f4* f4* f4* i4 i4 u4 i4 i4 u4 i4", threads=THREADS, claims=MOVES, budget=60)
 def scaled_sites(x, factors, y, moves, by_fours, m_row, h_row, sites, m_sites, h_sites):
     v = int32(cuda.blockIdx.x * THREADS + cuda.threadIdx.x)
     if v >= moves:

@@ -61,7 +61,7 @@ def sum_rows(x, start, columns, r, rows, step):
     return total, lost
 
 
-@gpu_kernel("f4* f4* i4 i4 i4 i4 u4 i4 i4 u4 i4", threads=THREADS)
+@gpu_kernel("f4* f4* i4 i4 i4 i4 u4 i4 i4 u4 i4", threads=THREADS, budget=220)
 def sum_slices(x, y, rows, columns, width, tiles, m_tiles, h_tiles, slices, m_slices, h_slices):
     totals, losses = cuda.shared.array(THREADS, float32), cuda.shared.array(THREADS, float32)
     part = quotient(int32(cuda.blockIdx.x), m_tiles, h_tiles)

@@ -10,9 +10,15 @@ import spherecnn.kernels.gpu.gate
 import spherecnn.kernels.gpu.gather_gemm
 import spherecnn.kernels.gpu.loss
 import spherecnn.kernels.gpu.masks
+import spherecnn.kernels.gpu.norm
+import spherecnn.kernels.gpu.norm_grad
 import spherecnn.kernels.gpu.optim
 import spherecnn.kernels.gpu.pointwise
+import spherecnn.kernels.gpu.pool
+import spherecnn.kernels.gpu.sample
 import spherecnn.kernels.gpu.softmax
 import spherecnn.kernels.gpu.spmm
+import spherecnn.kernels.gpu.unpool
 import spherecnn.kernels.gpu.weight_gradient
 import spherecnn.kernels.gpu.winograd  # noqa: F401
+from spherecnn.kernels.gpu import depthwise, depthwise_dw, pool, sample, spmm, unpool  # noqa: F401

@@ -146,7 +146,7 @@ _kernels = {(width, *kind): _make_kernel(width, *kind) for width in (1, 4) for k
 
 
 def over_slots(x: Any, w: Any, bias: Any, stencil: Any) -> Any:
-    """Sum the slots of every site, by weights (taps, C), shares, or both, onto biases (C,), rows of them (biases, C), or none."""
+    """Sum the slots of every site, by weights (taps, C), shares or both; biases are (C,), (biases, C) or none."""
     stencil.check_size(x.shape[2])
     samples, sites_in, channels = x.shape
     y = empty((samples, stencil.sites_out, channels), x.dtype)

@@ -32,7 +32,7 @@ class Items(NamedTuple):
     item: DeviceArray  # int32 (items, 4): first place, end, first slot, slots
     first: DeviceArray  # int32 (taps + 2): row t of `entry` lists the parts of tap t, the last row those of the bias
     entry: DeviceArray
-    count: int
+    items: int
 
 
 def items_of(stencil: Any, part: int, most: int) -> Items:
@@ -41,12 +41,14 @@ def items_of(stencil: Any, part: int, most: int) -> Items:
 
 
 def _items(stencil: Any, tables: SlotTables, part: int, most: int) -> Items:
-    ends, items, tap, row = np.cumsum(tables.places), [], [], []
+    items: list[tuple[int, ...]] = []
+    tap: list[int] = []
+    row: list[int] = []
     kinds: dict[bytes, np.ndarray] = {}
     for g in range(len(stencil.size)):
         own = stencil.tap[stencil.first[g] : stencil.first[g + 1]]
         kinds.setdefault(own.tobytes(), own)
-    for own, places, end in zip(kinds.values(), tables.places, ends, strict=True):
+    for own, places, end in zip(kinds.values(), tables.places, np.cumsum(tables.places), strict=True):
         for start in range(end - places, end, part):
             for u in range(0, max(1, len(own)), most):
                 some = own[u : u + most]
@@ -158,11 +160,11 @@ def _depthwise_dw(x: Any, dy: Any, stencil: Any) -> Any:
     wanted = stencil.sites_out * samples * chunks // BLOCKS
     part = min(MOST, max(LEAST, wanted // LEAST * LEAST))
     items = items_of(stencil, part, most)
-    sums = empty((samples, items.count * (most + 1), channels), x.dtype)
+    sums = empty((samples, items.items * (most + 1), channels), x.dtype)
     arrays = items.item, tables.segment, tables.near, tables.slot, tables.column
-    sizes = vectors.bit_length() - 1, chunks, channels, sites_in, stencil.sites_out, items.count
+    sizes = vectors.bit_length() - 1, chunks, channels, sites_in, stencil.sites_out, items.items
     for some in batches(samples, chunks):
-        grid = items.count, 1, (some.stop - some.start) * chunks
+        grid = items.items, 1, (some.stop - some.start) * chunks
         _kernels[width, most](grid, x[some], dy[some], sums[some], *arrays, *sizes)
     total = sum_parts(sums, items.first, items.entry, together=True)
     return total[:-1], total[-1]

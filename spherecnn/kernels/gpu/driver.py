@@ -15,9 +15,11 @@ import contextlib
 import ctypes
 import gc
 import os
+import re
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -227,9 +229,13 @@ class Gpu:
         return Fetched(source, self.pinned, self._here.stream)
 
     def copy(self, to: Any, source: Any) -> None:
+        if self._here.recording is not None:
+            self._here.recording.keep((to, source))
         call(cu.cuMemcpyDtoDAsync, to.address, source.address, source.nbytes, self._here.stream)
 
     def fill(self, to: Any, byte: int) -> None:
+        if self._here.recording is not None:
+            self._here.recording.keep((to,))
         call(cu.cuMemsetD8Async, to.address, byte, to.nbytes, self._here.stream)
 
     def synchronize(self) -> None:
@@ -247,6 +253,8 @@ class Gpu:
             most = cu.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
             call(cu.cuFuncSetAttribute, launcher.function, most, shared)
             launcher.allowed = shared
+        if here.recording is not None:
+            here.recording.keep(args)
         values = [0 if a is None else getattr(a, "address", a) for a in args]
         try:
             launcher.arguments.pack_into(launcher.buffer, 0, *values)
@@ -277,8 +285,25 @@ class Gpu:
                 self.functions[kernel] = call(cu.cuModuleGetFunction, module, entry_name(cubin).encode())
             return self.functions[kernel]
 
+    def describe(self) -> str:
+        """The GPU and its driver in words."""
+        driver = f"driver {driver_version()}, CUDA {self.version // 1000}.{self.version % 1000 // 10}"
+        return (
+            f"{self.name}, compute capability {self.cc[0]}.{self.cc[1]}, {self.multiprocessors} multiprocessors, "
+            f"{self.memory / 2**30:.1f} GiB, {driver}"
+        )
+
     def __repr__(self) -> str:
         return f"Gpu({self.name}, compute capability {self.cc[0]}.{self.cc[1]})"
+
+
+def driver_version() -> str:
+    """The version of the driver, as 580.65.06, where the system tells it."""
+    try:
+        found = re.search(r"\d+\.\d+(\.\d+)?", Path("/proc/driver/nvidia/version").read_text())
+    except OSError:
+        found = None
+    return found.group() if found else "of unknown version"
 
 
 def start() -> int:

@@ -36,6 +36,8 @@ def spans(rows: int, width: int = 1) -> Iterator[slice]:
 
 def parts(*arrays: DeviceArray) -> Iterator[tuple[DeviceArray, ...]]:
     """Cut arrays of one size into flat parts that one launch can number; as they are, if that is one."""
+    if arrays[0].size <= MOST:
+        return iter((arrays,))
     flat = [a.ravel() for a in arrays]
     return (tuple(a[span] for a in flat) for span in spans(flat[0].size))
 

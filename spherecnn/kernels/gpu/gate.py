@@ -71,7 +71,7 @@ def _kernels(name: str) -> tuple[Any, Any]:
         (value, slope), (open_, change) = activated(x), elementary.logistic_pair(closing)
         return dy * slope * open_, dy * value * change
 
-    @gpu_kernel("f4* f4* i4 i4 i4 u4 i4", threads=THREADS, constants=(name,), claims=MOVES)
+    @gpu_kernel("f4* f4* i4 i4 i4 u4 i4", threads=THREADS, constants=(name,), claims=MOVES, budget=400)
     def gate(z, y, moves, channels, fours, multiplier, shift):
         v = int32(cuda.blockIdx.x * THREADS + cuda.threadIdx.x)
         if v >= moves:
@@ -87,7 +87,7 @@ def _kernels(name: str) -> tuple[Any, Any]:
             feature = int32(v + site * channels)
             st1(y, v, opened(ld1(z, feature), ld1(z, int32(feature + channels))))
 
-    @gpu_kernel("f4* f4* f4* i4 i4 i4 u4 i4", threads=THREADS, constants=(name,), claims=MOVES)
+    @gpu_kernel("f4* f4* f4* i4 i4 i4 u4 i4", threads=THREADS, constants=(name,), claims=MOVES, budget=400)
     def gate_grad(dy, z, dz, moves, channels, fours, multiplier, shift):
         v = int32(cuda.blockIdx.x * THREADS + cuda.threadIdx.x)
         if v >= moves:

@@ -10,7 +10,17 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from spherecnn.kernels.cuda import cuda, device_function, float32, int32, uint32
-from spherecnn.kernels.gpu.intrinsics import bits_f32, cp_async4, cp_async16, ld1, load4, load4_nc, st1, store4
+from spherecnn.kernels.gpu.intrinsics import (
+    bits_f32,
+    cp_async4,
+    cp_async16,
+    ld1,
+    load4,
+    load4_nc,
+    quotient,
+    st1,
+    store4,
+)
 from spherecnn.kernels.gpu.tables import SEGMENT, SLOT, locate, source_of
 
 MODES = ("gather", "blend", "rows", "together")
@@ -59,7 +69,7 @@ def describe_sites(tile: Tile, mode: str) -> Any:
             m = m0 + r
             to = at + r
             if m < many:
-                sample = int32(uint32(m) // uint32(length))
+                sample = quotient(m, length)
                 p = first + m - sample * length
                 if of_matrix:
                     st1(known, to + SLOT_OF * rows, int32(p * taps) if taps_apart else int32(p))
@@ -89,8 +99,9 @@ def filler(tile: Tile, mode: str) -> Any:
     """Make the function that fills the tile at `to`, see `describe_sites` for `known`.
 
     It writes, or begins to copy, the columns of this thread's chunk: channels c .. c + vector of the v-th tap of every
-    row; zeros if v is negative. `sources` keeps the sites of the tap from call to call; with `fresh` they are looked
-    up. `channels` is the number of channels of x and `lead` the first one of the group; slots begin .. end are blended.
+    row; zeros if v is negative. `sources` keeps the sites of the tap, and how many bytes to copy of each, from call to
+    call; with `fresh` they are looked up. `channels` is the number of channels of x, `lead` the first of the group;
+    slots begin .. end are blended.
     """
     if mode == "gather":
         return _copier(tile)
@@ -106,21 +117,18 @@ def _copier(tile: Tile) -> Any:
         if fresh:
             for i in range(passes):
                 r = at + r0 + i * step
-                base = ld1(known, r + BASE_OF * rows)
-                site = int32(-1)
+                base, site = ld1(known, r + BASE_OF * rows), int32(-1)
                 if base >= 0 and v >= 0:
                     record = load4(slot, (ld1(known, r + SLOT_OF * rows) + v) * SLOT)
                     site = source_of(column, record[0], record[1] + ld1(known, r + PLACE_OF * rows))
-                    if site >= 0:
-                        site += base
-                sources[i] = site
+                sources[i] = site + base if site >= 0 else int32(0)
+                sources[passes + i] = int32(4 * vector) if site >= 0 else int32(0)
+        first, start = to + r0 * line + q, lead + c
         for i in range(passes):
-            ok = v >= 0 and sources[i] >= 0
-            read = sources[i] * channels + lead + c if ok else 0
             if vector == 4:
-                cp_async16(shared, to + (r0 + i * step) * line + q, x, read, int32(16 if ok else 0))
+                cp_async16(shared, first + i * step * line, x, sources[i] * channels + start, sources[passes + i])
             else:
-                cp_async4(shared, to + (r0 + i * step) * line + q, x, read, int32(4 if ok else 0))
+                cp_async4(shared, first + i * step * line, x, sources[i] * channels + start, sources[passes + i])
 
     return fill
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +20,8 @@ class Graph:
     """Launches and copies within the GPU that are recorded and run again as one: a training step.
 
     All arrays that are made while it is recorded live in a pool of its own, which nothing else uses, so that they are
-    still there when it is run again. Arrays that it reads and writes beside them must be kept alive by their owners.
+    still there when it is run again. Arrays that kernels take beside them are kept alive as long as the graph; what a
+    kernel finds by an address that it reads from memory is for its owner to keep.
     It is recorded on a stream of its own, which does not wait for the default stream: other libraries and other
     threads go on meanwhile.
 
@@ -33,6 +34,14 @@ class Graph:
         self.gpu, self.pool = gpu, Pool(gpu)
         self.ready: Any = None
         self.feeds: list[tuple[Any, Callable[[], np.ndarray]]] = []
+        self.kept: dict[int, Any] = {}
+
+    def keep(self, arrays: Iterable[Any]) -> None:
+        """Keep memory of other owners alive that the recorded work reads or writes."""
+        for array in arrays:
+            memory = getattr(array, "memory", None)
+            if memory is not None and getattr(memory, "pool", None) is not self.pool:
+                self.kept[id(memory)] = memory
 
     @contextlib.contextmanager
     def warm(self) -> Iterator[None]:
@@ -72,7 +81,7 @@ class Graph:
         finally:
             cu.cuStreamDestroy(aside)
         # At exit the driver takes it down by itself.
-        weakref.finalize(self, cu.cuGraphExecDestroy, ready).atexit = False
+        weakref.finalize(self, _destroy, ready, self.gpu.main).atexit = False
         self.ready = ready
 
     @contextlib.contextmanager
@@ -86,3 +95,8 @@ class Graph:
         for to, make in self.feeds:
             self.gpu.upload(to, make())
         call(cu.cuGraphLaunch, self.ready, self.gpu.stream)
+
+
+def _destroy(ready: Any, stream: Any) -> None:
+    cu.cuStreamSynchronize(stream)  # it may still run
+    cu.cuGraphExecDestroy(ready)

@@ -116,6 +116,16 @@ def multiply_high(typing, a, b):
     return _one_instruction("mul.hi.u32 $0, $1, $2;", uint32, (uint32, uint32), "=r,r,r")
 
 
+@intrinsic
+def quotient(typing, a, b):
+    """a // b of whole numbers from 0 to 2^31, in 32 bits; b above 0."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.udiv(args[0], args[1])
+
+    return int32(int32, int32), emit
+
+
 # --- loads and stores ------------------------------------------------------------------------------------------
 
 

@@ -71,12 +71,16 @@ class GpuKernel:
 
     def cubin(self, cc: tuple[int, int]) -> bytes:
         """Return the machine code for a compute capability, from the disk if it was compiled before."""
-        file = cache_folder() / f"{self.name}_sm{cc[0]}{cc[1]}.cubin"
+        file = self.file(cc)
         if file.exists():
             return file.read_bytes()
         code = cuda.compile_kernel(self.function, self.arguments, (self.threads, self.blocks), cc)
         write_atomic(file, code)
         return code
+
+    def file(self, cc: tuple[int, int]) -> Path:
+        """Where the machine code is kept."""
+        return cache_folder() / f"{self.name}_sm{cc[0]}{cc[1]}.cubin"
 
     def __repr__(self) -> str:
         return f"GpuKernel({self.name}, {self.threads} threads)"

@@ -47,7 +47,7 @@ def four_kept(block, key, other, threshold):
     return int32(kept | int32(c >> uint32(8) >= threshold) << 16 | int32(d >> uint32(8) >= threshold) << 24)
 
 
-@gpu_kernel("u4* i4* u4 i4", threads=THREADS, claims=("STG.E.128",))
+@gpu_kernel("u4* i4* u4 i4", threads=THREADS, claims=("STG.E.128",), budget=300)
 def keep_mask(key, words, threshold, moves):
     v = int32(cuda.blockIdx.x * THREADS + cuda.threadIdx.x)
     if v < moves:

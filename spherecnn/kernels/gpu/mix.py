@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from spherecnn.kernels.cuda import cuda, device_function, float32, int32, uint32
+from spherecnn.kernels.cuda import cuda, device_function, float32, int32
 from spherecnn.kernels.gpu.gather import BIAS_OF, KINDS, MODES, OUT_OF, Tile, describe_sites, filler, together_filler
 from spherecnn.kernels.gpu.intrinsics import (
     cp_async4,
@@ -17,6 +17,7 @@ from spherecnn.kernels.gpu.intrinsics import (
     cp_async_wait,
     ld1,
     load4,
+    quotient,
     st1,
     store4,
 )
@@ -74,6 +75,7 @@ def mix_kernel(shape: Shape, mode: str, vector: int, precision: str) -> GpuKerne
     chunks, step = tile.chunks, tile.step
     stage, ahead = (rows + columns) * LINE, stages - 1
     known_at, passes, passes_b, count = stages * stage, tile.passes, columns // step, shape.sums
+    passes_twice, passes_b_twice = 2 * passes, 2 * passes_b
     together = mode == "together"
     describe, multiply = describe_sites(tile, mode), multiply_lines(shape, precision)
     fill = together_filler(tile) if together else filler(tile, mode)
@@ -82,24 +84,20 @@ def mix_kernel(shape: Shape, mode: str, vector: int, precision: str) -> GpuKerne
     still_under_way = stages - 2
 
     @device_function
-    def fetch_weights(shared, to, w, v, tap, c, reads, depth, n0, makes, first_row, thread):
-        r0, q = thread // chunks, (thread % chunks) * vector
+    def fetch_weights(shared, to, w, lines, along, thread):
+        first = to + (thread // chunks) * LINE + (thread % chunks) * vector
         for i in range(passes_b):
-            r = r0 + i * step
-            n = n0 + column_of(r)
-            ok = v >= 0 and n < makes
-            read = (first_row + n) * depth + tap * reads + c if ok else 0
             if vector == 4:
-                cp_async16(shared, to + r * LINE + q, w, read, int32(16 if ok else 0))
+                cp_async16(shared, first + i * step * LINE, w, lines[i] + along, lines[passes_b + i])
             else:
-                cp_async4(shared, to + r * LINE + q, w, read, int32(4 if ok else 0))
+                cp_async4(shared, first + i * step * LINE, w, lines[i] + along, lines[passes_b + i])
 
     claims = ("LDGSTS", *(("HMMA", "LDSM") if precision != "float32" else ("FFMA", "LDS.128")))
 
     @gpu_kernel(
         "f4* f4* f4* f4* i4* i4* i4* i4* i4* i4* i4* f4* i4 i4 i4 i4 i4 i4 i4 i4 i4 i4 i4 i4",
         threads=threads,
-        blocks=shape.blocks,
+        blocks=shape.blocks if vector == 4 else 1,
         constants=(columns, mode, vector, precision),
         claims=claims,
     )
@@ -121,17 +119,23 @@ def mix_kernel(shape: Shape, mode: str, vector: int, precision: str) -> GpuKerne
         first, length, own_taps, taps_at = record[0], record[1], record[2], record[3]
         m0 = (block - ld1(begins, low)) * rows
         tiles = (makes + columns - 1) // columns
-        group = int32(uint32(cuda.blockIdx.y) // uint32(tiles))
+        group = quotient(cuda.blockIdx.y, tiles)
         n0, lead, first_row = (cuda.blockIdx.y - group * tiles) * columns, group * reads, group * makes
         describe(
             known, known_at, thread, m0, samples * length, first, length,
             segment, order, segments, sites_in, sites_out, own_taps,
         )  # fmt: skip
-        sums, sources = cuda.local.array(count, float32), cuda.local.array(passes, int32)
+        sums, sources = cuda.local.array(count, float32), cuda.local.array(passes_twice, int32)
         for i in range(count):
             sums[i] = float32(0)
-        for i in range(passes):
-            sources[i] = int32(-1)
+        for i in range(passes_twice):
+            sources[i] = int32(0)
+        # Where the rows of weights begin that this thread copies, and how many bytes it copies at once.
+        lines = cuda.local.array(passes_b_twice, int32)
+        for i in range(passes_b):
+            n = n0 + column_of(thread // chunks + i * step)
+            lines[i] = int32((first_row + n) * depth) if n < makes else int32(0)
+            lines[passes_b + i] = int32(4 * vector) if n < makes else int32(0)
         # Where this thread's chunk stands: tap number v of the run, and channel.
         v, c, seen, tap, begin, end = int32(0), (thread % chunks) * vector, int32(-1), int32(0), int32(0), int32(0)
         if together:
@@ -152,10 +156,8 @@ def mix_kernel(shape: Shape, mode: str, vector: int, precision: str) -> GpuKerne
                 to = filled * stage
                 if together:
                     fill(shared, to, known, known_at, x, slot, column, data, c, channels, reads, lead, thread)
-                    fetch_weights(
-                        shared, to + rows * LINE, w, 0, 0, (s + ahead) * DEPTH + (thread % chunks) * vector,
-                        0, depth, n0, makes, first_row, thread,
-                    )  # fmt: skip
+                    along = (s + ahead) * DEPTH + (thread % chunks) * vector
+                    fetch_weights(shared, to + rows * LINE, w, lines, along, thread)
                     c += 8
                 else:
                     fresh = v != seen
@@ -167,7 +169,8 @@ def mix_kernel(shape: Shape, mode: str, vector: int, precision: str) -> GpuKerne
                         shared, to, known, known_at, x, slot, column, data, sources, fresh,
                         at, begin, end, c, channels, lead, thread,
                     )  # fmt: skip
-                    fetch_weights(shared, to + rows * LINE, w, at, tap, c, reads, depth, n0, makes, first_row, thread)
+                    # beyond the last tap any weights will do: they meet zeros
+                    fetch_weights(shared, to + rows * LINE, w, lines, tap * reads + c, thread)
                     seen = v
                     c += DEPTH
                     while c >= reads:

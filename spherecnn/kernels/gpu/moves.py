@@ -6,6 +6,7 @@ Memory is moved in pieces of 16, 4 or 1 bytes, whatever it holds. Piece v of the
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -35,6 +36,7 @@ def _mover(size: int) -> Any:
         f"{POINTER[size]} {POINTER[size]} i4 {'i4 i4 i4 u4 i4 ' * (AXES - 1)}i4 i4",
         threads=THREADS,
         constants=(size,),
+        budget=80,
         claims=("LDG.E.128", "STG.E.128") if size == 16 else (),
     )
     def move(x, y, pieces, n4, s4, t4, m4, h4, n3, s3, t3, m3, h3, n2, s2, t2, m2, h2, n1, s1, t1, m1, h1, s0, t0):
@@ -61,7 +63,7 @@ def _mover(size: int) -> Any:
 MOVERS = {size: _mover(size) for size in POINTER}
 
 
-@gpu_kernel("i4* i4* i4 i4 i4 u4 i4 i4 u4 i4", threads=THREADS)
+@gpu_kernel("i4* i4* i4 i4 i4 u4 i4 i4 u4 i4", threads=THREADS, budget=200)
 def turn(x, y, rows, columns, across, multiplier, shift, tiles, multiplier_2, shift_2):
     """Turn matrices: a tile is read along its rows and written along its columns."""
     tile = cuda.shared.array(WORDS, int32)
@@ -105,23 +107,28 @@ def copy_strided(x: Array, y: Array, sizes: Sequence[int], sources: Sequence[int
     InputError
         If the box needs more than five axes.
     """
-    box = _joined(sizes, sources, targets)
     if math.prod(sizes) == 0:
         return
-    bytes_ = x.itemsize
-    size = next(size for size in (16, 4, 1) if _fits(size, bytes_, box, x, y))
-    pack = size // bytes_ if size >= bytes_ else 1
-    last = box[-1]
-    if pack > 1:
-        box = [(n, s // pack, t // pack) for n, s, t in box[:-1]] + [(last[0] // pack, 1, 1)]
+    aligned = x.address % 16 == 0 and y.address % 16 == 0
+    size, pieces, numbers = _plan(tuple(sizes), tuple(sources), tuple(targets), x.itemsize, aligned)
+    MOVERS[size](blocks_for(pieces, THREADS), pieces_of(x, size), pieces_of(y, size), pieces, *numbers)
+
+
+@functools.lru_cache(maxsize=1024)
+def _plan(
+    sizes: tuple[int, ...], sources: tuple[int, ...], targets: tuple[int, ...], itemsize: int, aligned: bool
+) -> tuple[int, int, tuple[int, ...]]:
+    """Bytes of a piece, the number of pieces, and the numbers of the axes, last axis first."""
+    box = _joined(sizes, sources, targets)
+    size = 16 if aligned and _in_moves(box, 16 // itemsize) else itemsize
+    if size > itemsize:
+        pack = size // itemsize
+        box = [(n, s // pack, t // pack) for n, s, t in box[:-1]] + [(box[-1][0] // pack, 1, 1)]
     if len(box) > AXES:
         raise InputError(f"axes of an array were moved in {len(box)} groups on the GPU; expected at most {AXES}.")
     box = [(1, 0, 0)] * (AXES - len(box)) + box
-    numbers = [number for n, s, t in box[:0:-1] for number in (n, s, t, *divider(n))]
-    count = math.prod(n for n, _, _ in box)
-    MOVERS[size](
-        blocks_for(count, THREADS), pieces_of(x, size), pieces_of(y, size), count, *numbers, box[0][1], box[0][2]
-    )
+    numbers = tuple(number for n, s, t in box[:0:-1] for number in (n, s, t, *divider(n)))
+    return size, math.prod(n for n, _, _ in box), (*numbers, box[0][1], box[0][2])
 
 
 def _joined(sizes: Sequence[int], sources: Sequence[int], targets: Sequence[int]) -> list[tuple[int, int, int]]:
@@ -137,14 +144,11 @@ def _joined(sizes: Sequence[int], sources: Sequence[int], targets: Sequence[int]
     return box or [(1, 1, 1)]
 
 
-def _fits(size: int, bytes_: int, box: list[tuple[int, int, int]], x: Array, y: Array) -> bool:
-    """Whether the box falls into pieces of so many bytes."""
-    if size <= bytes_:
-        return size == bytes_
-    pack, (last, *strides) = size // bytes_, box[-1]
-    outer = [number for _, s, t in box[:-1] for number in (s, t)]
-    whole = all(number % pack == 0 for number in (last, *outer))
-    return whole and strides == [1, 1] and x.address % size == 0 and y.address % size == 0
+def _in_moves(box: list[tuple[int, int, int]], pack: int) -> bool:
+    """Whether the box falls into moves of so many elements."""
+    last, source, target = box[-1]
+    outer = (number for _, s, t in box[:-1] for number in (s, t))
+    return source == target == 1 and last % pack == 0 and all(number % pack == 0 for number in outer)
 
 
 def copy_turned(x: Array, y: Array, matrices: int, rows: int, columns: int) -> None:

@@ -52,7 +52,7 @@ def _step_table(columns: Sequence[Sequence[Array]], rows: Sequence[Sequence[floa
     records[:, VECTORS] = np.where((addresses % 16 == 0).all(axis=0), records[:, SIZE] // 4, 0)
     for record, numbers in zip(records, rows, strict=True):
         record[NUMBERS : NUMBERS + len(numbers)] = np.array(numbers, np.float32).view(np.uint32)
-    if before is None or before.shape != records.shape:
+    if getattr(before, "shape", None) != records.shape:
         return to_device(records)
     device.current().upload(before, records)
     return before

@@ -31,6 +31,7 @@ from spherecnn.kernels.op import Op
 
 Array = DeviceArray
 MOVES = ("LDG.E.128", "STG.E.128")
+BUDGET = 700  # instructions; one call of a scalar function takes 40 of them at most
 
 
 def unary(operation: Op) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -39,7 +40,7 @@ def unary(operation: Op) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         scalar = device_function(function)
 
-        @gpu_kernel("f4* f4 f4* i4 i4", threads=THREADS, constants=(operation.name,), claims=MOVES)
+        @gpu_kernel("f4* f4 f4* i4 i4", threads=THREADS, constants=(operation.name,), claims=MOVES, budget=BUDGET)
         def pointwise(x, parameter, y, count, vectors):
             v = int32(cuda.blockIdx.x * SPAN + cuda.threadIdx.x)
             w = int32(v + THREADS)
@@ -80,7 +81,7 @@ def binary(operation: Op) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         scalar = device_function(function)
 
-        @gpu_kernel("f4* f4* f4 f4* i4 i4", threads=THREADS, constants=(operation.name,), claims=MOVES)
+        @gpu_kernel("f4* f4* f4 f4* i4 i4", threads=THREADS, constants=(operation.name,), claims=MOVES, budget=BUDGET)
         def pointwise(a, b, parameter, y, count, vectors):
             v = int32(cuda.blockIdx.x * SPAN + cuda.threadIdx.x)
             w = int32(v + THREADS)
@@ -205,7 +206,7 @@ def _kept(x, keep, scale):
     return x * (scale if keep else float32(0))
 
 
-@gpu_kernel("f4* i4* u1* f4 f4* i4 i4", threads=THREADS, claims=MOVES)
+@gpu_kernel("f4* i4* u1* f4 f4* i4 i4", threads=THREADS, claims=MOVES, budget=130)
 def dropout(x, words, keep, scale, y, count, vectors):
     v = int32(cuda.blockIdx.x * SPAN + cuda.threadIdx.x)
     w = int32(v + THREADS)

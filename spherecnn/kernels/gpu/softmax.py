@@ -95,7 +95,7 @@ def _short(neighbours: int) -> tuple[Any, Any]:
     each = HELD if neighbours else 1
     moves = ("LDG.E.128", "STG.E.128") if neighbours else ()
 
-    @gpu_kernel("f4* f4* i4 i4 i4", threads=THREADS, constants=(neighbours,), claims=moves)
+    @gpu_kernel("f4* f4* i4 i4 i4", threads=THREADS, constants=(neighbours,), claims=moves, budget=200)
     def softmax_short(x, y, rows, classes, team):
         r, lane, lanes = place(team)
         row, k = int32(r * classes), int32(lane * each)
@@ -107,7 +107,7 @@ def _short(neighbours: int) -> tuple[Any, Any]:
         inverse = reciprocal(team_sum((a + b) + (c + d), lanes))
         write(y, row, k, lanes, within, a * inverse, b * inverse, c * inverse, d * inverse)
 
-    @gpu_kernel("f4* f4* f4* i4 i4 i4", threads=THREADS, constants=(neighbours,), claims=moves)
+    @gpu_kernel("f4* f4* f4* i4 i4 i4", threads=THREADS, constants=(neighbours,), claims=moves, budget=200)
     def softmax_grad_short(dy, y, dx, rows, classes, team):
         r, lane, lanes = place(team)
         row, k = int32(r * classes), int32(lane * each)
@@ -120,7 +120,7 @@ def _short(neighbours: int) -> tuple[Any, Any]:
     return softmax_short, softmax_grad_short
 
 
-@gpu_kernel("f4* f4* i4 i4 i4", threads=THREADS)
+@gpu_kernel("f4* f4* i4 i4 i4", threads=THREADS, budget=150)
 def softmax_long(x, y, rows, classes, team):
     r, lane, lanes = place(team)
     row, end = int32(r * classes), classes if r < rows else int32(0)
@@ -138,7 +138,7 @@ def softmax_long(x, y, rows, classes, team):
         k = int32(k + lanes)
 
 
-@gpu_kernel("f4* f4* f4* i4 i4 i4", threads=THREADS)
+@gpu_kernel("f4* f4* f4* i4 i4 i4", threads=THREADS, budget=150)
 def softmax_grad_long(dy, y, dx, rows, classes, team):
     r, lane, lanes = place(team)
     row, end = int32(r * classes), classes if r < rows else int32(0)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from spherecnn.kernels.arrays import sum_over
-from spherecnn.kernels.cuda import cuda, device_function, float32, int32, uint32
+from spherecnn.kernels.cuda import cuda, device_function, float32, int32
 from spherecnn.kernels.gather_gemm import gather_gemm_dw
 from spherecnn.kernels.gpu import device
 from spherecnn.kernels.gpu.array import DeviceArray, empty, to_device
@@ -24,6 +24,7 @@ from spherecnn.kernels.gpu.intrinsics import (
     cp_async_wait,
     ld1,
     load4,
+    quotient,
     st1,
     store4,
 )
@@ -44,7 +45,7 @@ def dw_kernel(shape: Shape, mode: str, vector: int, precision: str) -> GpuKernel
     rows, columns, threads, stages = shape.rows, shape.columns, shape.threads, shape.stages
     line_a, line_b, line = rows + GAP, columns + GAP, columns + PAD
     tile = Tile(DEPTH, rows, line_a, threads, vector)
-    chunks, passes = tile.chunks, tile.passes
+    chunks, passes_twice = tile.chunks, 2 * tile.passes
     chunks_b = columns // vector
     step_b = threads // chunks_b
     passes_b = DEPTH // step_b
@@ -88,7 +89,7 @@ def dw_kernel(shape: Shape, mode: str, vector: int, precision: str) -> GpuKernel
         record = load4(run, own[0] * 4)
         first, length, own_taps, taps_at = record[0], record[1], record[2], record[3]
         tiles = (makes + columns - 1) // columns
-        group = int32(uint32(cuda.blockIdx.y) // uint32(tiles))
+        group = quotient(cuda.blockIdx.y, tiles)
         n0, lead = (cuda.blockIdx.y - group * tiles) * columns, group * reads
         j0 = cuda.blockIdx.x * rows
         height = own_taps * reads
@@ -96,12 +97,12 @@ def dw_kernel(shape: Shape, mode: str, vector: int, precision: str) -> GpuKernel
             height = ((reads + 7) >> 3) * 32
         if j0 >= height:
             return
-        sums, sources = cuda.local.array(count, float32), cuda.local.array(passes, int32)
+        sums, sources = cuda.local.array(count, float32), cuda.local.array(passes_twice, int32)
         for i in range(count):
             sums[i] = float32(0)
         # The column of this thread's chunk: tap number v of the run, channel c.
         j = int32(j0 + (thread % chunks) * vector)
-        v = int32(uint32(j) // uint32(reads))
+        v = quotient(j, reads)
         c, begin, end = j - v * reads, int32(0), int32(0)
         if v < own_taps and not together:
             begin, end = ld1(taps, (taps_at + v) * 2 + 1), ld1(taps, (taps_at + v) * 2 + 3)

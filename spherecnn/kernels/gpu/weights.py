@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from spherecnn.kernels.cuda import cuda, float32, int32, uint32
+from spherecnn.kernels.cuda import cuda, float32, uint32
 from spherecnn.kernels.gpu.array import DeviceArray, empty
-from spherecnn.kernels.gpu.intrinsics import bits_f32, f32_bits, ld1, st1
+from spherecnn.kernels.gpu.intrinsics import bits_f32, f32_bits, ld1, quotient, st1
 from spherecnn.kernels.gpu.launch import blocks_for, gpu_kernel
 
 TURNED = 32  # side of the squares in which weights are transposed
+SQUARE = TURNED * (TURNED + 1)
+FLOAT32 = np.dtype(np.float32)
 
 
 @gpu_kernel("f4* f4* i4 i4 i4 i4 i4 i4 i4", threads=256)
@@ -18,7 +20,7 @@ def pack_weights(w, packed, taps, reads, outputs, makes, adjoint, blocked, round
 
     With `blocked`, as [output][block of 8 inputs][tap][input of the block], zeros beyond the last. `rounded` to TF32.
     """
-    square = cuda.shared.array(TURNED * (TURNED + 1), float32)
+    square = cuda.shared.array(SQUARE, float32)
     thread, tap = cuda.threadIdx.x, cuda.blockIdx.z
     column, line = thread & 31, thread >> 5
     # rows of w are its inputs c, columns its outputs k
@@ -39,7 +41,7 @@ def pack_weights(w, packed, taps, reads, outputs, makes, adjoint, blocked, round
         if adjoint:
             # row (group, c) of the result: the outputs of the group that read it
             c, k = c0 + i, k0 + column
-            group = int32(uint32(k) // uint32(makes))
+            group = quotient(k, makes)
             if c < reads and k < outputs:
                 to = ((group * reads + c) * taps + tap) * makes + k - group * makes
                 if blocked:
@@ -61,9 +63,14 @@ def packed_weights(w: DeviceArray, groups: int, adjoint: bool, blocked: bool, pr
     taps, reads, outputs = w.shape
     makes = outputs // groups
     rows, along = (groups * reads, makes) if adjoint else (outputs, reads)
-    packed = empty((rows, blocks_for(along, 8) * 8 * taps if blocked else along * taps), np.float32)
+    packed = empty((rows, row_size(taps, along, blocked)), FLOAT32)
     if blocked and along % 8:
         packed.fill(0)
     grid = (blocks_for(outputs, TURNED), blocks_for(reads, TURNED), taps)
     pack_weights(grid, w, packed, taps, reads, outputs, makes, int(adjoint), int(blocked), int(precision == "tf32"))
     return packed
+
+
+def row_size(taps: int, along: int, blocked: bool) -> int:
+    """Numbers in a row of packed weights."""
+    return blocks_for(along, 8) * 8 * taps if blocked else along * taps
