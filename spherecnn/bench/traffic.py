@@ -35,6 +35,8 @@ class Traffic:
 @contextlib.contextmanager
 def counted(device: str) -> Iterator[Traffic]:
     """Count what ops do on a device inside a with block; an op that calls others counts by itself."""
+    if device == "cuda":
+        from spherecnn.kernels.gpu import bodies  # noqa: F401  registers what is counted
     traffic, before, deep = Traffic(), {}, [0]
 
     def counting(name: str, body: Callable[..., Any]) -> Callable[..., Any]:

@@ -67,9 +67,9 @@ def device(request):
         gpu.synchronize()  # a kernel that failed is found in the test that ran it
         return
     pytest.importorskip("greenlet", reason="the simulator needs the extra cuda-test")
-    from simulated import SimulatedDevice
+    from simulated_graph import RecordingDevice
 
-    made = SimulatedDevice(1)
+    made = RecordingDevice(1)
     devices.push(made)
     try:
         yield made
