@@ -6,9 +6,9 @@ the first of each op and, for each kernel that none of them launches, one more a
 
 import numpy as np
 import pytest
-from simulated import SimulatedDevice
 from op_cases import OP_CASES, PRODUCTS
 from parity import compare, definition_of
+from simulated import SimulatedDevice
 
 import spherecnn as sc
 from spherecnn.errors import InputError
