@@ -18,6 +18,12 @@ collect_ignore = [file.name for file in HERE.glob("*.py") if MISSING and file.na
 sys.path.append(str(HERE.parent))  # tests/cases.py
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """What looks back on all other tests comes last."""
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
+
 @pytest.fixture
 def missing_packages():
     """What these tests need and is not installed; where it must be, that is an error."""
