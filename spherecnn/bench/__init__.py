@@ -21,18 +21,23 @@ import spherecnn as sc
 from spherecnn.bench import convolution, decoder, faces, mesh, network, resize, sphere
 from spherecnn.bench.case import Case, Work, images
 from spherecnn.bench.network import torch_classifier
-from spherecnn.errors import InputError
+from spherecnn.errors import InputError, check_choice
 from spherecnn.files import write_atomic
 from spherecnn.kernels.memory import release
 
 __all__ = ["Case", "Work", "alternate", "cases", "find_torch", "images", "machine", "run", "torch_classifier"]
 
 MODULES = (convolution, sphere, faces, mesh, decoder, resize, network)
+OUT = {"cpu": "speed.csv", "cuda": "cuda.csv"}
 COLUMNS = ("case", "shape", "pass", "ours ms", "torch ms", "ratio", "ours peak MiB", "torch peak MiB")
 
 
 def run(
-    out: str | os.PathLike[str] = "speed.csv", quick: bool = False, memory: bool = True, only: str = ""
+    out: str | os.PathLike[str] | None = None,
+    quick: bool = False,
+    memory: bool = True,
+    only: str = "",
+    device: str = "cpu",
 ) -> list[dict[str, Any]]:
     """Measure every case, print the table and write it as CSV.
 
@@ -43,14 +48,16 @@ def run(
 
     Parameters
     ----------
-    out : path
-        CSV file to write.
+    out : path, optional
+        CSV file to write; speed.csv by default, and cuda.csv for a GPU.
     quick : bool
         Fewer turns and no memory measurement.
     memory : bool
-        Measure peak memory too, each in a process of its own.
+        Measure peak memory too, each in a process of its own; on a GPU it is measured always.
     only : str
         Measure the rows whose names contain this.
+    device : {"cpu", "cuda"}
+        On a GPU see `bench.cuda.run`: its columns are others.
 
     Returns
     -------
@@ -60,12 +67,17 @@ def run(
     Raises
     ------
     InputError
-        If no row is left.
+        If no row is left, or there is no GPU and one is asked for.
     """
+    check_choice("device", device, tuple(OUT))
     chosen = [c for c in cases() if only.lower() in c.name.lower()]
     if not chosen:
         names = ", ".join(dict.fromkeys(c.name for c in cases()))
         raise InputError(f"no row has {only!r} in its name; expected a part of one of: {names}.")
+    if device == "cuda":
+        from spherecnn.bench import cuda
+
+        return cuda.run(chosen, out or OUT[device], quick)
     torch = find_torch()
     table = []
     with tqdm(chosen, unit="case", leave=False, disable=None) as bar:
@@ -75,7 +87,7 @@ def run(
             times = alternate([ours] if theirs is None else [ours, theirs], turns=5 if quick else 15)
             peaks = [peak(case, side) for side in ("ours", "torch")[: len(times)]] if memory and not quick else []
             table.append(row(case, times, peaks))
-    report(table, Path(out), torch)
+    report(table, Path(out or OUT[device]), torch)
     return table
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +16,23 @@ import spherecnn as sc
 from spherecnn.kernels.memory import empty
 
 Work = Callable[[], object]
+
+_where: ContextVar[str] = ContextVar("where", default="cpu")
+
+
+@contextlib.contextmanager
+def on(device: str) -> Iterator[None]:
+    """Make our side of the rows on this device, inside a with block."""
+    token = _where.set(device)
+    try:
+        yield
+    finally:
+        _where.reset(token)
+
+
+def placed(*arrays: np.ndarray) -> Any:
+    """The arrays on the device of our side."""
+    return tuple(sc.to_device(a) for a in arrays) if _where.get() == "cuda" else arrays
 
 
 @dataclass(frozen=True)
@@ -61,6 +81,31 @@ def sparse_product(torch: Any, matrix: Any) -> Any:
     return Product.apply
 
 
+def passes(layer: Any, x: np.ndarray, dy: np.ndarray, which: str, inputs: bool = True) -> Work:
+    """Our layer in inference or in training, with or without the gradient of its input.
+
+    It goes to its device when it is first run, when torch has had its weights.
+    """
+    where = _where.get()
+
+    @functools.cache
+    def there() -> tuple[Any, Any]:
+        if where == "cuda":
+            layer.to("cuda")
+            return sc.to_device(x), sc.to_device(dy)
+        return x, dy
+
+    def ours() -> object:
+        given, flow = there()
+        if which == "forward":
+            return layer(given)
+        layer.zero_grad()
+        backward = layer.forward(given, train=True)[1]
+        return backward(flow) if inputs else backward(flow, inputs=False)
+
+    return ours
+
+
 def against(
     torch: Any,
     layer: Any,
@@ -76,13 +121,7 @@ def against(
     the channels, and which lie in memory as `layout` says: channels last or first, or, of (N, C, P), sites first.
     """
     x, dy = images(*shape), images(*layer.out_shape(shape), seed=1)
-
-    def ours() -> object:
-        if which == "forward":
-            return layer(x)
-        layer.zero_grad()
-        return layer.forward(x, train=True)[1](dy)
-
+    ours = passes(layer, x, dy, which)
     if torch is None:
         return ours, None
     first = (0, len(shape) - 1, *range(1, len(shape) - 1))
@@ -105,8 +144,19 @@ def against(
 def training_step(
     torch: Any, net: Any, x: np.ndarray, labels: np.ndarray, peer: Any = None, tx: Any = None
 ) -> tuple[Work, Work | None]:
-    """A training step of a network with Adam and cross-entropy, and that of the peer on images `tx`."""
-    optimizer, loss = sc.training.Adam(net.named_params(), lr=1e-3), sc.training.CrossEntropyLoss()
+    """A training step of a network with Adam and cross-entropy, and that of the peer on images `tx`.
+
+    On a GPU ours is the step of `training.fit`: the batch is copied there, then a recorded graph is replayed.
+    """
+    loss = sc.training.CrossEntropyLoss()
+    if _where.get() == "cuda":
+        from spherecnn.training.step import DeviceStep
+        from spherecnn.training.task import Classify
+
+        made = sc.training.Adam(net.to("cuda").named_params(), lr=1e-3)
+        step = DeviceStep(net, Classify(loss), made, None)
+        return functools.partial(step, 1, x, labels, _unchecked), _peer_step(torch, peer, tx, labels)
+    optimizer = sc.training.Adam(net.named_params(), lr=1e-3)
 
     def ours() -> None:
         optimizer.zero_grad()
@@ -114,8 +164,16 @@ def training_step(
         backward(loss(scores, labels)[1], inputs=False)
         optimizer.step()
 
+    return ours, _peer_step(torch, peer, tx, labels)
+
+
+def _unchecked(outcome: Any) -> None:
+    """Losses are not looked at."""
+
+
+def _peer_step(torch: Any, peer: Any, tx: Any, labels: np.ndarray) -> Work | None:
     if torch is None:
-        return ours, None
+        return None
     tlabels, adam = torch.from_numpy(labels), torch.optim.Adam(peer.parameters(), lr=1e-3)
 
     def theirs() -> None:
@@ -123,4 +181,4 @@ def training_step(
         torch.nn.functional.cross_entropy(peer(tx), tlabels).backward()
         adam.step()
 
-    return ours, theirs
+    return theirs

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import spherecnn as sc
-from spherecnn.bench.case import Case, Work, against, case, images
+from spherecnn.bench.case import Case, Work, against, case, images, passes
 
 PASSES = ("forward", "forward+backward")
 # name, (samples, rows, columns), (channels in, out), padding mode, groups
@@ -45,14 +45,7 @@ def conv(
     stem = c == 3
     x, dy = images(n, h, w, c), images(n, h, w, k, seed=1)
     layer = sc.layers.Conv2d(c, k, 3, groups=groups, padding_mode=mode, rng=0)
-
-    def ours() -> object:
-        if which == "forward":
-            return layer(x)
-        layer.zero_grad()
-        _, backward = layer.forward(x, train=True)
-        return backward(dy, inputs=not stem)
-
+    ours = passes(layer, x, dy, which, inputs=not stem)
     if torch is None:
         return ours, None
     tx = torch.from_numpy(x).permute(0, 3, 1, 2).requires_grad_(not stem)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import spherecnn as sc
-from spherecnn.bench.case import Case, Work, against, case, images
+from spherecnn.bench.case import Case, Work, against, case, images, placed
 
 PASSES = ("forward", "forward+backward")
 # kernel, stride, padding, output padding; all double the image
@@ -76,10 +76,11 @@ def unpooling(torch: Any, n: int, h: int, w: int, which: str) -> tuple[Work, Wor
     x = images(n, h, w, 64)
     y, indices = sc.layers.MaxPool2d(2, return_indices=True)(x)
     layer, dz = sc.layers.MaxUnpool2d(2), images(*x.shape, seed=1)
+    given, places, flow = placed(y, indices, dz)
 
     def ours() -> object:
-        z, backward = layer.forward(y, indices, train=which != "forward")
-        return z if which == "forward" else backward(dz)
+        z, backward = layer.forward(given, places, train=which != "forward")
+        return z if which == "forward" else backward(flow)
 
     if torch is None:
         return ours, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -92,10 +93,14 @@ def torch_classifier(torch: Any, width: int, in_channels: int = 3, classes: int 
     """The network of `models.classifier("circular", ...)` in torch, with its best circular convolution."""
     nn, conv = torch.nn, torch_conv(torch, circular=True)
 
+    @functools.cache
+    def row_shares(height: int, width: int) -> Any:
+        area = torch.from_numpy(np.array(sc.grids.Equirect(height, width).row_area, np.float32))
+        return area / area.sum()
+
     class AreaMean(nn.Module):  # type: ignore[name-defined]
         def forward(self, x: Any) -> Any:
-            area = torch.from_numpy(np.array(sc.grids.Equirect(*x.shape[2:]).row_area, np.float32))
-            return (x.mean(dim=3) * (area / area.sum())).sum(dim=2)
+            return (x.mean(dim=3) * row_shares(*x.shape[2:])).sum(dim=2)
 
     steps, channels = [], in_channels
     for stage, convolutions in enumerate((1, 2, 2)):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import spherecnn as sc
-from spherecnn.bench.case import Case, Work, against, case, images
+from spherecnn.bench.case import Case, Work, against, case, images, passes
 from spherecnn.stencils import tangent_directions, tangent_taps
 
 PASSES = ("forward", "forward+backward")
@@ -96,13 +96,7 @@ def sphconv(torch: Any, n: int, h: int, w: int, c: int, which: str) -> tuple[Wor
     """Torch as published: a strip and a convolution for every row, joined again."""
     layer = sc.layers.SphConv2d(c, c, 3, grid=sc.grids.Equirect(h, w), rng=0)
     x, dy = images(n, h, w, c), images(n, h, w, c, seed=1)
-
-    def ours() -> object:
-        if which == "forward":
-            return layer(x)
-        layer.zero_grad()
-        return layer.forward(x, train=True)[1](dy)
-
+    ours = passes(layer, x, dy, which)
     if torch is None:
         return ours, None
     kernels = [

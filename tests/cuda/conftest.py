@@ -18,6 +18,12 @@ collect_ignore = [file.name for file in HERE.glob("*.py") if MISSING and file.na
 sys.path.append(str(HERE.parent))  # tests/cases.py
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """What looks back on all other tests comes last."""
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
+
 @pytest.fixture
 def missing_packages():
     """What these tests need and is not installed; where it must be, that is an error."""
@@ -29,11 +35,21 @@ def missing_packages():
 @pytest.fixture(params=[1, 2], ids=["backwards", "shuffled"])
 def simulated(request):
     """A simulated device, in two orders of threads and blocks; afterwards nothing may be written beside its arrays."""
+    yield from a_device(request.param)
+
+
+@pytest.fixture
+def shuffled():
+    """A simulated device with threads and blocks in one order, by chance, for what takes long."""
+    yield from a_device(2)
+
+
+def a_device(seed):
     from simulated import SimulatedDevice
 
     from spherecnn.kernels.gpu import device
 
-    made = SimulatedDevice(request.param)
+    made = SimulatedDevice(seed)
     device.push(made)
     try:
         yield made

@@ -1,6 +1,5 @@
 """What the driver of the GPU must do, on a libcuda that is a stub: run by test_driver.py, each case in a process."""
 
-import ctypes
 import gc
 import json
 import multiprocessing
@@ -13,46 +12,10 @@ import traceback
 
 import numpy as np
 import pytest
+from stub import Stub
 
 from spherecnn.errors import InputError
 from spherecnn.kernels.gpu import array, device
-
-
-class Stub:
-    """The controls of the stub."""
-
-    def __init__(self):
-        self.library = ctypes.CDLL("libcuda.so.1")
-        self.library.stub_log.restype = ctypes.c_char_p
-        self.library.stub_used.restype = self.library.stub_allocations.restype = ctypes.c_long
-        self.clear, self.allocations, self.used = (
-            getattr(self.library, f"stub_{name}") for name in ("clear", "allocations", "used")
-        )
-
-    def set(self, **settings):
-        for name, value in settings.items():
-            self.library.stub_set(name.encode(), ctypes.c_long(value))
-
-    def fail(self, name, code, after=0):
-        self.library.stub_fail(name.encode(), code, after)
-
-    @property
-    def log(self):
-        return self.library.stub_log().decode().splitlines()
-
-    def kernel(self, arguments, name="kernel"):
-        """A kernel that the stub can load; an argument of a pointer has eight bytes."""
-        from spherecnn.kernels.gpu.launch import KERNELS, GpuKernel
-
-        def function():
-            pass
-
-        function.__name__ = name
-        made = GpuKernel(function, arguments, 128)
-        sizes = "".join("8" if kind.endswith("*") else "4" for kind in made.arguments)
-        made.cubin = lambda cc: f"stub{sizes}\0.text.{name}\0".encode()
-        del KERNELS[made.name]
-        return made
 
 
 class Foreign:
@@ -225,6 +188,14 @@ def case_fetching_waits_for_nothing(stub):
     assert device.current().pinned.size == before
 
 
+def case_another_thread_reads_what_was_fetched(stub):
+    fetched, found = device.current().fetch(array.to_device(np.array([5], np.int32))), []
+    thread = threading.Thread(target=lambda: found.append(fetched.read().tolist()))
+    thread.start()
+    thread.join()
+    assert found == [[5]]
+
+
 def case_arrays_of_others_are_read_in_place(stub):
     memory = array.to_device(np.arange(12, dtype=np.float32))
     stub.clear()
@@ -322,9 +293,13 @@ def case_a_graph_is_recorded_and_replayed(stub):
         graph.replay()
         np.testing.assert_array_equal(array.to_host(y), k + 1)
     assert sum(line.startswith("kernel") for line in stub.log) == 2
+    with graph.warm():
+        late = x.copy()
     del graph
     gpu.synchronize()
     assert "executable destroyed" in stub.log
+    assert stub.used() == gpu.pool.used + gpu.pool.held + 512  # the array that is left
+    del late
     assert stub.used() == gpu.pool.used + gpu.pool.held
 
 
@@ -409,6 +384,45 @@ def case_another_thread_works_on_while_a_graph_is_recorded(stub):
         thread.start()
         thread.join()
     assert found == [[1, 1, 1]]
+
+
+def case_training_steps_are_recorded_on_the_driver(stub):
+    """No numbers here: kernels do nothing. But all calls are the driver's: what is launched, copied and waited for."""
+    import spherecnn as sc
+    from spherecnn.kernels.gpu.launch import GpuKernel
+    from spherecnn.training.step import DeviceStep
+
+    def cubin(kernel, cc):
+        sizes = "".join("8" if kind.endswith("*") else "4" for kind in kernel.arguments)
+        return f"stub{sizes}\0.text.{kernel.name}\0".encode()
+
+    GpuKernel.cubin = cubin
+    stub.set(late=0)
+    net = sc.layers.Sequential(sc.layers.Dropout(0.5, rng=0), sc.layers.Linear(8, 4, rng=0)).to("cuda")
+    adam = sc.training.Adam(net.named_params(), lr=0.1)
+    step = DeviceStep(net, sc.training.Task(sc.training.MSELoss()), adam, 1.0)
+    x, y = np.ones((4, 8), np.float32), np.ones((4, 4), np.float32)
+    logs, used = [], []
+    for k in range(6):
+        stub.clear()
+        outcome = step(k, x, y, lambda outcome: None)
+        logs.append(stub.log)
+        used.append(stub.used())
+        assert outcome.loss.read().shape == ()
+        outcome = None
+    launches = [[line for line in log if " grid " in line] for log in logs]
+    names = [[line.split()[0] for line in lines] for lines in launches]
+    assert names[0] == names[1] == names[2] == names[5]
+    assert "adam" in names[0]
+    assert "keep_mask" in names[0]
+    assert launches[3] == launches[4] == launches[5]  # the same addresses and numbers
+    assert [sum(line.startswith("capture") for line in log) for log in logs] == [0, 0, 1, 0, 0, 0]
+    assert [line for line in logs[5] if line.startswith("to host")] == ["to host 4", "to host 4"]
+    assert used[5] == used[4] == used[3]
+    assert adam.steps == {"1.weight": 6, "1.bias": 6}
+    step.graph = step.recorded = None
+    gc.collect()
+    assert "executable destroyed" in stub.log
 
 
 def case_memory_of_the_driver_is_kept(stub):

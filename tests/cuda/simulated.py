@@ -17,6 +17,9 @@ GUARD = 256
 """Bytes before and after each block of memory, which nothing may write."""
 
 KINDS = {"f4*": (np.float32,), "i4*": (np.int32,), "u4*": (np.uint32,), "u1*": (np.uint8, np.bool_)}
+LAUNCHED: set[str] = set()
+"""Names of all kernels that any test has run so far."""
+
 MOST_SHARED = 227 << 10
 MOST_BLOCKS = (2**31 - 1, 65535, 65535)
 
@@ -149,6 +152,7 @@ class SimulatedDevice:
 
     def launch(self, kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...], shared: int) -> None:
         self.launches[kernel.name] += 1
+        LAUNCHED.add(kernel.name)
         if len(args) != len(kernel.arguments):
             raise SimulationError(f"{kernel.name} takes {len(kernel.arguments)} arguments and was given {len(args)}")
         if any(not 0 < size <= most for size, most in zip(grid, MOST_BLOCKS, strict=True)):

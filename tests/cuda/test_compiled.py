@@ -9,6 +9,7 @@ import report
 from spherecnn.kernels.cuda import compile_kernel, cuda, float32, int32
 from spherecnn.kernels.gpu import (
     bodies,  # noqa: F401  makes all kernels
+    ceilings,  # noqa: F401
     launch,
 )
 from spherecnn.kernels.gpu.intrinsics import ld1, load4, st1, store4

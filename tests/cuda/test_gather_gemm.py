@@ -88,37 +88,37 @@ def test_every_way_of_gathering_in_every_precision(simulated, name, precision):
 
 @pytest.mark.parametrize("precision", ERROR)
 @pytest.mark.parametrize("name", ["circular", "tangent", "north", "mesh"])
-def test_channels_that_do_not_fit_moves_of_four(simulated, name, precision):
+def test_channels_that_do_not_fit_moves_of_four(shuffled, name, precision):
     check(STENCILS[name](), 1, 3, 5, precision=precision, bias=False)
 
 
 @pytest.mark.parametrize(("channels", "outputs"), [(4, 36), (36, 4), (4, 132), (132, 4), (40, 64), (1, 1)])
-def test_every_shape_of_tile(simulated, channels, outputs):
+def test_every_shape_of_tile(shuffled, channels, outputs):
     check(image(shape=(2, 3)), 1, channels, outputs)
 
 
-def test_tensor_cores_on_the_widest_tile(simulated):
+def test_tensor_cores_on_the_widest_tile(shuffled):
     for precision in ("tf32", "bf16"):
         check(image(shape=(2, 3)), 1, 4, 132, precision=precision)
 
 
-def test_groups(simulated):
+def test_groups(shuffled):
     check(image(), 1, 8, 16, groups=2)
     check(STENCILS["mesh"](), 1, 8, 16, groups=2)
 
 
-def test_more_sites_than_a_block_has(simulated):
+def test_more_sites_than_a_block_has(shuffled):
     check(image(shape=(9, 8)), 2, 4, 4)
 
 
-def test_a_weight_gradient_of_several_parts(simulated, monkeypatch):
+def test_a_weight_gradient_of_several_parts(shuffled, monkeypatch):
     monkeypatch.setattr(weight_gradient, "LEAST_STEPS", 1)
     check(image(shape=(9, 8)), 2, 4, 4)
     check(STENCILS["latitudes"](), 3, 4, 4)
     check(STENCILS["mesh"](), 9, 4, 4)
 
 
-def test_equal_inputs_give_equal_bits(simulated, monkeypatch):
+def test_equal_inputs_give_equal_bits(shuffled, monkeypatch):
     monkeypatch.setattr(weight_gradient, "LEAST_STEPS", 1)
     rng, stencil = np.random.default_rng(0), image(shape=(9, 8))
     x, dy = to_device(numbers(rng, 1, 72, 4)), to_device(numbers(rng, 1, 72, 4))
@@ -135,7 +135,7 @@ def test_nan_reaches_what_reads_it_and_nothing_else(simulated):
     assert 0 < np.isnan(y).sum() < y.size
 
 
-def test_tf32_rounds_its_factors_to_ten_digits(simulated):
+def test_tf32_rounds_its_factors_to_ten_digits(shuffled):
     one = np.float32(1 + 2**-11)
     x, w = np.full((1, 1, 4), one, np.float32), np.zeros((1, 4, 4), np.float32)
     w[0, 0] = 1
@@ -147,7 +147,7 @@ def test_tf32_rounds_its_factors_to_ten_digits(simulated):
     assert rough[0, 0, 0] == 1 + 2**-10  # half of the last digit is rounded up
 
 
-def test_convolve_takes_the_direct_kernel(simulated):
+def test_convolve_takes_the_direct_kernel(shuffled):
     rng, stencil = np.random.default_rng(0), image("zeros", (12, 12))
     x, w, dy = numbers(rng, 1, 144, 16), numbers(rng, 9, 16, 16), numbers(rng, 1, 144, 16)
     on_gpu = [to_device(a) for a in (x, w, dy)]
@@ -155,11 +155,11 @@ def test_convolve_takes_the_direct_kernel(simulated):
     close(convolve_dx(on_gpu[2], on_gpu[1], stencil), gather_gemm_dx.definition(*wide(dy, w), stencil), "float32")
     dw, _ = convolve_dw(on_gpu[0], on_gpu[2], stencil, w)
     close(dw, gather_gemm_dw.definition(*wide(x, dy), stencil)[0], "float32")
-    assert all(name.startswith(("mix", "outer", "pack", "add", "sum")) for name in simulated.launches)
+    assert all(name.startswith(("mix", "outer", "pack", "add", "sum")) for name in shuffled.launches)
 
 
 @pytest.mark.parametrize(("cutter", "size"), [(tiles, 4), (adjoint_tiles, 2)])
-def test_the_tiles_of_winograd(simulated, cutter, size):
+def test_the_tiles_of_winograd(shuffled, cutter, size):
     rng, cut = np.random.default_rng(0), cutter(image("sphere", (5, 6)), size)
     x, w, dy = numbers(rng, 1, 30, 4), numbers(rng, 9, 4, 4), numbers(rng, 1, 30, 4)
     close(winograd(to_device(x), to_device(w), None, cut), winograd.definition(*wide(x, w), None, cut), "float32")
@@ -167,6 +167,6 @@ def test_the_tiles_of_winograd(simulated, cutter, size):
     close(dw, winograd_dw.definition(*wide(x, dy), cut)[0], "float32")
 
 
-def test_a_batch_of_too_many_sites_is_refused(simulated):
+def test_a_batch_of_too_many_sites_is_refused(shuffled):
     with pytest.raises(sc.InputError, match="use a smaller batch"):
         weight_gradient.check_rows(2**16, 2**15)

@@ -1,4 +1,4 @@
-"""Proof on a GPU: ``pytest -m gpu``. Without one, a few tiny cases run on the simulated device: they prove the tests."""
+"""Proof on a GPU: ``pytest -m gpu``. Without one, a few tiny cases run on the simulated device, to prove the tests."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ def device(request):
         gpu.synchronize()  # a kernel that failed is found in the test that ran it
         return
     pytest.importorskip("greenlet", reason="the simulator needs the extra cuda-test")
-    from simulated import SimulatedDevice
+    from simulated_graph import RecordingDevice
 
-    made = SimulatedDevice(1)
+    made = RecordingDevice(1)
     devices.push(made)
     try:
         yield made

@@ -1,6 +1,7 @@
 """Every layer and network on the GPU against float64 on the CPU: outputs, inference, gradients, buffers."""
 
 import copy
+import importlib
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ def multiplies(case):
 @pytest.fixture
 def masks_of_the_host(monkeypatch):
     """Dropout masks are drawn on the host, so that both devices drop the same."""
+    importlib.import_module("spherecnn.kernels.gpu.bodies")  # or they would be registered in the place of this
     monkeypatch.setitem(
         OPS["keep_mask"].bodies,
         "cuda",

@@ -101,9 +101,11 @@ def test_inference_leaves_nothing_behind(device):
 
 @pytest.mark.gpu
 def test_out_of_memory_is_one_sentence_and_work_goes_on(empty_gpu):
+    def fill_up():
+        return [empty((1 << 28,), np.float32) for _ in range(4096)]  # 1 GiB each, more than any GPU has
+
     with pytest.raises(InputError, match=r"an array of \d+ MiB does not fit: use a smaller batch") as caught:
-        kept = [empty((1 << 28,), np.float32) for _ in range(4096)]  # 1 GiB each, more than any GPU has
-        del kept
+        fill_up()
     assert "\n" not in str(caught.value)
     del caught
     gc.collect()

@@ -32,6 +32,8 @@ class Graph:
 
     def __init__(self, gpu: Gpu):
         self.gpu, self.pool = gpu, Pool(gpu)
+        # At exit the driver takes back all by itself.
+        weakref.finalize(self, self.pool.close).atexit = False
         self.ready: Any = None
         self.feeds: list[tuple[Any, Callable[[], np.ndarray]]] = []
         self.kept: dict[int, Any] = {}
@@ -80,7 +82,6 @@ class Graph:
             call(cu.cuGraphDestroy, recorded)
         finally:
             cu.cuStreamDestroy(aside)
-        # At exit the driver takes it down by itself.
         weakref.finalize(self, _destroy, ready, self.gpu.main).atexit = False
         self.ready = ready
 

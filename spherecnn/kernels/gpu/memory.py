@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
-import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -47,8 +47,7 @@ class Pool:
         self.lock = threading.RLock()  # a block may die while its own thread is in here
         self.free: dict[int, list[int]] = {}
         self.held = self.used = self.peak = 0
-        # The pool of a graph ends before the process; at exit the driver takes back all.
-        weakref.finalize(self, _free, self.free, gpu.main).atexit = False
+        self.closed = False
 
     def take(self, size: int) -> Block:
         size = size_class(size)
@@ -64,12 +63,21 @@ class Pool:
         return Block(address, size, self)
 
     def give(self, address: int, size: int) -> None:
-        if self.gpu.forked:  # another thread may have held the lock, and the memory is the parent's
+        # After a fork another thread may have held the lock, and the memory is the parent's; at exit all ends.
+        if self.gpu.forked or sys.is_finalizing():
             return
         with self.lock:
             self.used -= size
-            self.held += size
-            self.free.setdefault(size, []).append(address)
+            if not self.closed:
+                self.held += size
+                self.free.setdefault(size, []).append(address)
+                return
+        _free({size: [address]}, self.gpu.main)
+
+    def close(self) -> None:
+        """Give all free blocks back to the driver, and the others when their arrays die."""
+        self.closed = True
+        self.release()
 
     def release(self) -> None:
         """Give all free blocks back to the driver."""
@@ -141,9 +149,10 @@ class PinnedPool:
 class Fetched:
     """A copy from the GPU that is on its way: nothing waits until it is read."""
 
-    def __init__(self, source: Any, pool: PinnedPool, stream: Any):
-        self.shape, self.dtype, self.nbytes = source.shape, source.dtype, source.nbytes
-        self.pool, self.pinned = pool, pool.take(max(1, source.nbytes))
+    def __init__(self, source: Any, gpu: Gpu):
+        stream = gpu.stream
+        self.shape, self.dtype, self.nbytes, self.gpu = source.shape, source.dtype, source.nbytes, gpu
+        self.pool, self.pinned = gpu.pinned, gpu.pinned.take(max(1, source.nbytes))
         if source.nbytes:
             call(cu.cuMemcpyDtoHAsync, self.pinned.address, source.address, source.nbytes, stream)
         self.pinned.mark(stream)
@@ -155,6 +164,7 @@ class Fetched:
 
     def read(self) -> np.ndarray:
         """Wait for the copy and return it."""
+        self.gpu.enter()
         self.pinned.wait()
         return self.pinned.bytes[: self.nbytes].copy().view(self.dtype).reshape(self.shape)
 

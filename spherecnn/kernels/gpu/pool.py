@@ -33,13 +33,14 @@ def packed(switch: DeviceArray) -> DeviceArray:
 
 
 @device_function
-def compare(best, by, value, j, width, tap, fresh):
-    """Keep the larger values of site j and their tap; the first of equals, and NaN for ever."""
+def compare(best, by, value, j, width, tap, read, fresh):
+    """Keep the larger values of site j and their tap, if it was read: the first of equals, and NaN for ever."""
     for i in range(width):
         v, b = value[width * j + i], best[width * j + i]
-        if fresh or (not v <= b and b == b):
-            best[width * j + i] = v
-            by[width * j + i] = tap
+        # Without "and" and "or", which would branch.
+        wins = (read > 0) & ((fresh > 0) | ((not v <= b) & (b == b)))
+        best[width * j + i] = v if wins else b
+        by[width * j + i] = tap if wins else by[width * j + i]
 
 
 def _make_pool(width: int, shared: int) -> Any:
@@ -105,9 +106,8 @@ def _make_pool(width: int, shared: int) -> Any:
                 its = load4(slot, int32(u * SLOT))
                 if shared and its[2] != tap:
                     for j in range(SITES):
-                        if reads[j]:
-                            compare(best, by, value, j, width, tap, fresh[j])
-                            fresh[j], reads[j] = int32(0), int32(0)
+                        compare(best, by, value, j, width, tap, reads[j], fresh[j])
+                        fresh[j], reads[j] = int32(fresh[j] & (1 - reads[j])), int32(0)
                         for i in range(width):
                             value[width * j + i] = float32(0)
                 tap = its[2]
@@ -118,22 +118,19 @@ def _make_pool(width: int, shared: int) -> Any:
                         f[4 * j], f[4 * j + 1], f[4 * j + 2], f[4 * j + 3] = load4_if(xs, int32(site * channels), there)
                     else:
                         f[j] = ld1_if(xs, int32(site * channels), there)
-                    if there >= 0:
-                        reads[j] = int32(1)
-                    elif not shared:
-                        reads[j] = int32(0)
+                    read = int32((there >> 31) + 1)
+                    reads[j] = int32(reads[j] | read) if shared else read
                 for j in range(SITES):
                     if shared:
                         for i in range(width):
                             value[width * j + i] += share * f[width * j + i]
-                    elif reads[j]:
-                        compare(best, by, f, j, width, tap, fresh[j])
-                        fresh[j] = int32(0)
+                    else:
+                        compare(best, by, f, j, width, tap, reads[j], fresh[j])
+                        fresh[j] = int32(fresh[j] & (1 - reads[j]))
                 u = int32(u + 1)
             if shared:
                 for j in range(SITES):
-                    if reads[j]:
-                        compare(best, by, value, j, width, tap, fresh[j])
+                    compare(best, by, value, j, width, tap, reads[j], fresh[j])
             here = p
             for j in range(SITES):
                 at = int32(here + j * apart)
