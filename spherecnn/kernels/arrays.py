@@ -169,6 +169,13 @@ def contiguous(x: Any, dtype: Any = None) -> Any:
     return x
 
 
+def adopt(x: Any) -> Any:
+    """Return an array of another library on the GPU as ours, in place; any other as it is."""
+    if isinstance(x, np.ndarray) or hasattr(x, "memory") or not hasattr(x, "__cuda_array_interface__"):
+        return x
+    return to_device(x)
+
+
 def alias(x: Any) -> Any:
     """Return another array object of the same memory."""
     return x.reshape(x.shape)

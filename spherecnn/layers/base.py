@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from spherecnn.errors import InputError, check_choice
-from spherecnn.kernels.arrays import accumulate, assign, contiguous, full, to_device, to_host
+from spherecnn.kernels.arrays import accumulate, adopt, assign, contiguous, full, to_device, to_host
 from spherecnn.kernels.op import device_of
 
 Array = np.ndarray
@@ -103,7 +103,8 @@ class Layer:
         raise NotImplementedError
 
     def __call__(self, *xs: Array) -> Any:
-        return self.forward(*xs, train=False)[0]
+        """Compute the output for inference; arrays of PyTorch or CuPy on the GPU are read in place."""
+        return self.forward(*(adopt(x) for x in xs), train=False)[0]
 
     def walk(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
         """Yield (name, layer) for this layer and all below, parents first; names are joined by dots."""
