@@ -145,6 +145,9 @@ class SimulatedDevice:
         if one.nbytes != other.nbytes:
             raise SimulationError(f"a copy between {one.nbytes} and {other.nbytes} bytes")
 
+    def adopt(self, address: int, stream: int | None) -> None:
+        """Memory of another library is the host's here too."""
+
     def synchronize(self) -> None:
         """Nothing is ever under way."""
 

@@ -7,6 +7,7 @@ import pytest
 from simulated import SimulatedDevice
 from simulated_values import SimulationError
 
+import spherecnn as sc
 from spherecnn.kernels.cuda import cuda, float32
 from spherecnn.kernels.gpu import device
 from spherecnn.kernels.gpu.array import DeviceArray, to_device, to_host
@@ -97,3 +98,17 @@ def test_integers_that_were_never_written_are_found(simulated):
     kernel(1, to_device(np.array([-1], np.int32)), y)
     assert float(y) == -1
     assert device.current() is simulated
+
+
+def test_a_layer_reads_an_array_of_another_library_in_place(simulated):
+    class Tensor:
+        """What PyTorch and CuPy have."""
+
+        def __init__(self, x):
+            self.own = to_device(x)
+            self.__cuda_array_interface__ = self.own.__cuda_array_interface__
+
+    layer, x = sc.layers.ReLU(), np.array([[-1.0, 2.0]], np.float32)
+    tensor, copied = Tensor(x), simulated.uploaded
+    assert np.array_equal(to_host(layer(tensor)), [[0, 2]])
+    assert simulated.uploaded == copied
