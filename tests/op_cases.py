@@ -98,6 +98,9 @@ def gemm_cases() -> Iterator[OpCase]:
         label = f"{stencil}-{reads}-{makes}" + f"-{groups}" * (groups > 1)
         for op, kind in (("gather_gemm", "y"), ("gather_gemm_dx", "dx"), ("gather_gemm_dw", "dw")):
             yield OpCase(op, label, gemm(kind, stencil, reads, makes, groups))
+    for stencil, reads, makes in (("circular", 4, 68), ("tangent", 4, 36), ("north", 4, 36), ("mesh", 4, 36)):
+        for op, kind in (("gather_gemm", "y"), ("gather_gemm_dx", "dx"), ("gather_gemm_dw", "dw")):
+            yield OpCase(op, f"{stencil}-{reads}-{makes}", gemm(kind, stencil, reads, makes, samples=1))
     yield OpCase("gather_gemm", "plain", gemm("plain", "circular", 4, 4))
     wide = [("wide", c, k, 1) for c, k in ((3, 32), (32, 32), (64, 64), (128, 128), (256, 256), (20, 43), (65, 130))]
     wide += [(name, 32, 32, 1) for name in ("wide_sphere", "wide_strided", "wide_tangent", "wide_faces", "wide_north")]
