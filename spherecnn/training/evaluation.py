@@ -84,13 +84,12 @@ def evaluate(
     hidden = None if progress else True
 
     def take(outcome: Outcome) -> None:
-        outcome.wait()
         tally.add(outcome.seen, outcome.target, outcome.loss, outcome.count)
 
-    outcomes = Outcomes(take)
     with (
         use_precision(precision or get_precision()),
         tqdm(batches(len(data), batch_size), "evaluating", total, leave=False, disable=hidden) as bar,
+        Outcomes(take, tally.meter) as outcomes,
     ):
         for step, indices in enumerate(bar, 1):
             x, target = data.batch(indices)
@@ -98,7 +97,6 @@ def evaluate(
             value, seen = task.measure(y, target)[0], see(tally.meter, y)
             expect(tally.meter, y)
             outcomes.add(Outcome(step, target, task.weight(y, target), fetched(value), seen=fetched(seen)))
-        outcomes.finish()
     return tally.results(names)
 
 

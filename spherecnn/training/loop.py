@@ -276,13 +276,14 @@ class _Run:
         tally = Tally(self.task)
         run_step = self.steps
         run_step.meter = tally.meter
-        outcomes = Outcomes(lambda outcome: self.take(outcome, tally, epoch))
         shown = 1 if self.where == "cpu" else SHOWN
         order: Iterable[Array] = batches(len(self.data), self.batch_size, self.order)
         total = math.ceil(len(self.data) / self.batch_size)
-        with tqdm(
-            order, f"epoch {epoch}/{self.epochs}", total, leave=False, disable=None if self.progress else True
-        ) as bar:
+        hidden = None if self.progress else True
+        with (
+            tqdm(order, f"epoch {epoch}/{self.epochs}", total, leave=False, disable=hidden) as bar,
+            Outcomes(lambda outcome: self.take(outcome, tally, epoch), tally.meter) as outcomes,
+        ):
             for step, indices in enumerate(bar, 1):
                 x, target = self.data.batch(indices)
                 if self.augment is not None:
@@ -290,12 +291,10 @@ class _Run:
                 outcomes.add(run_step(step, as_input(self.model, x), target, partial(self.check, epoch=epoch)))
                 if step % shown == 0:
                     bar.set_postfix_str(f"loss {tally.loss:.4f}", refresh=False)
-            outcomes.finish()
         return tally
 
     def take(self, outcome: Outcome, tally: Tally, epoch: int) -> None:
         """Add a batch to the sums of an epoch, once its results are on the host."""
-        outcome.wait()
         self.check(outcome, epoch)
         tally.add(outcome.seen, outcome.target, outcome.loss, outcome.count)
 

@@ -17,6 +17,7 @@ class Meter(Protocol):
 
     A meter may have ``see(y)``, which returns what `add` takes in place of an output: on the GPU that is computed
     there, and only that is copied to the host. With it comes ``expect(shape)``, which is told the shape of each output.
+    Where `aside` is True, `add` may run in another thread beside compiled kernels: it has none itself.
     """
 
     def add(self, y: Array, target: Array) -> None:
@@ -31,6 +32,8 @@ class ClassMeter:
 
     Sites whose true class is unscored do not count, and unscored classes are NaN and left out of the means.
     """
+
+    aside = True
 
     def __init__(self, area: Array | None, ignore_index: int, unscored: Sequence[int] = ()):
         self.area, self.ignore_index, self.unscored = area, ignore_index, list(unscored)
@@ -61,6 +64,8 @@ class ClassMeter:
 
 class SumMeter:
     """Errors that follow from sums: `sums` of a batch, `errors` of their total."""
+
+    aside = True
 
     def __init__(self, sums: Callable[[Array, Array], Sums], errors: Callable[[Sums], dict[str, float]]):
         self.sums, self.errors = sums, errors

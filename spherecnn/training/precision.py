@@ -81,6 +81,8 @@ class PrecisionMeter:
     are one.
     """
 
+    aside = True
+
     def __init__(self, area: Array | None, ignore_index: int, unscored: Sequence[int] = ()):
         self.area, self.ignore_index, self.unscored = area, ignore_index, list(unscored)
         self.classes = ClassMeter(area, ignore_index, unscored)

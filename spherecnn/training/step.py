@@ -6,6 +6,7 @@ import contextlib
 import warnings
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,21 +60,47 @@ class Outcome:
 
 
 class Outcomes:
-    """The outcomes of batches in order, each passed on when it is there: the host is at most `AHEAD` steps ahead."""
+    """The outcomes of batches, each passed on in order when it is there: a context that ends when all are.
 
-    def __init__(self, take: Callable[[Outcome], None]):
-        self.take, self.waiting = take, deque[Outcome]()
+    Those on their way from the GPU are waited for, and scored, in a thread of its own where the meter allows it, so
+    that the GPU gets its next steps meanwhile; the host is at most `AHEAD` steps ahead.
+
+    Parameters
+    ----------
+    take : callable
+        ``take(outcome)``; what it raises is raised by `add` or at the end.
+    meter : Meter or None
+        What `take` adds to.
+    """
+
+    def __init__(self, take: Callable[[Outcome], None], meter: Meter | None):
+        self.take, self.waiting = take, deque[tuple[Callable[[], bool], Callable[[], None]]]()
+        self.aside = ThreadPoolExecutor(1) if meter is None or getattr(meter, "aside", False) else None
 
     def add(self, outcome: Outcome) -> None:
-        """Take in one, and pass on those that are there."""
-        self.waiting.append(outcome)
-        while self.waiting and (self.waiting[0].done or len(self.waiting) > AHEAD):
-            self.take(self.waiting.popleft())
+        """Take in one."""
+        if self.aside is None or outcome.done:
+            self.waiting.append((lambda: outcome.done, lambda: self._take(outcome)))
+        else:
+            future = self.aside.submit(self._take, outcome)
+            self.waiting.append((future.done, future.result))
+        while self.waiting and (self.waiting[0][0]() or len(self.waiting) > AHEAD):
+            self.waiting.popleft()[1]()
 
-    def finish(self) -> None:
-        """Wait for all."""
-        while self.waiting:
-            self.take(self.waiting.popleft())
+    def _take(self, outcome: Outcome) -> None:
+        outcome.wait()
+        self.take(outcome)
+
+    def __enter__(self) -> Outcomes:
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        try:
+            while self.waiting and kind is None:
+                self.waiting.popleft()[1]()
+        finally:
+            if self.aside is not None:
+                self.aside.shutdown(cancel_futures=True)
 
 
 def see(meter: Meter | None, y: Any) -> Any:
@@ -83,7 +110,7 @@ def see(meter: Meter | None, y: Any) -> Any:
 
 def expect(meter: Meter | None, y: Any) -> None:
     """Tell a meter the shape of the output that it will see."""
-    if hasattr(meter, "expect"):
+    if meter is not None and hasattr(meter, "expect"):
         meter.expect(y.shape)
 
 

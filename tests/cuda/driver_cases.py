@@ -1,6 +1,5 @@
 """What the driver of the GPU must do, on a libcuda that is a stub: run by test_driver.py, each case in a process."""
 
-import ctypes
 import gc
 import json
 import multiprocessing
@@ -13,46 +12,10 @@ import traceback
 
 import numpy as np
 import pytest
+from stub import Stub
 
 from spherecnn.errors import InputError
 from spherecnn.kernels.gpu import array, device
-
-
-class Stub:
-    """The controls of the stub."""
-
-    def __init__(self):
-        self.library = ctypes.CDLL("libcuda.so.1")
-        self.library.stub_log.restype = ctypes.c_char_p
-        self.library.stub_used.restype = self.library.stub_allocations.restype = ctypes.c_long
-        self.clear, self.allocations, self.used = (
-            getattr(self.library, f"stub_{name}") for name in ("clear", "allocations", "used")
-        )
-
-    def set(self, **settings):
-        for name, value in settings.items():
-            self.library.stub_set(name.encode(), ctypes.c_long(value))
-
-    def fail(self, name, code, after=0):
-        self.library.stub_fail(name.encode(), code, after)
-
-    @property
-    def log(self):
-        return self.library.stub_log().decode().splitlines()
-
-    def kernel(self, arguments, name="kernel"):
-        """A kernel that the stub can load; an argument of a pointer has eight bytes."""
-        from spherecnn.kernels.gpu.launch import KERNELS, GpuKernel
-
-        def function():
-            pass
-
-        function.__name__ = name
-        made = GpuKernel(function, arguments, 128)
-        sizes = "".join("8" if kind.endswith("*") else "4" for kind in made.arguments)
-        made.cubin = lambda cc: f"stub{sizes}\0.text.{name}\0".encode()
-        del KERNELS[made.name]
-        return made
 
 
 class Foreign:
@@ -223,6 +186,14 @@ def case_fetching_waits_for_nothing(stub):
     before = device.current().pinned.size
     device.current().fetch(array.zeros((2,), np.float32))
     assert device.current().pinned.size == before
+
+
+def case_another_thread_reads_what_was_fetched(stub):
+    fetched, found = device.current().fetch(array.to_device(np.array([5], np.int32))), []
+    thread = threading.Thread(target=lambda: found.append(fetched.read().tolist()))
+    thread.start()
+    thread.join()
+    assert found == [[5]]
 
 
 def case_arrays_of_others_are_read_in_place(stub):

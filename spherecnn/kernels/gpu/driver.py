@@ -122,6 +122,10 @@ class Gpu:
     def _fork(self) -> None:
         self.forked, self._here = True, _Forked()
 
+    def enter(self) -> None:
+        """Make this thread ready to call the driver."""
+        _ = self._here.stream
+
     @property
     def stream(self) -> Any:
         """The stream that work of this thread is put on."""
@@ -226,7 +230,7 @@ class Gpu:
     def fetch(self, source: Any) -> Fetched:
         """Start a copy to the host, to be read later."""
         self._needs_host("a copy to the host")
-        return Fetched(source, self.pinned, self._here.stream)
+        return Fetched(source, self)
 
     def copy(self, to: Any, source: Any) -> None:
         if self._here.recording is not None:
@@ -251,7 +255,9 @@ class Gpu:
             launcher = here.launchers[kernel] = Launcher(self._load(kernel), kernel.arguments)
         if shared > launcher.allowed:
             most = cu.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-            call(cu.cuFuncSetAttribute, launcher.function, most, shared)
+            (status,) = cu.cuFuncSetAttribute(launcher.function, most, shared)
+            if status != SUCCESS:
+                raise CudaError(f"{kernel.name} needs {shared} bytes of shared memory: {explain(status)}")
             launcher.allowed = shared
         if here.recording is not None:
             here.recording.keep(args)

@@ -149,9 +149,10 @@ class PinnedPool:
 class Fetched:
     """A copy from the GPU that is on its way: nothing waits until it is read."""
 
-    def __init__(self, source: Any, pool: PinnedPool, stream: Any):
-        self.shape, self.dtype, self.nbytes = source.shape, source.dtype, source.nbytes
-        self.pool, self.pinned = pool, pool.take(max(1, source.nbytes))
+    def __init__(self, source: Any, gpu: Gpu):
+        stream = gpu.stream
+        self.shape, self.dtype, self.nbytes, self.gpu = source.shape, source.dtype, source.nbytes, gpu
+        self.pool, self.pinned = gpu.pinned, gpu.pinned.take(max(1, source.nbytes))
         if source.nbytes:
             call(cu.cuMemcpyDtoHAsync, self.pinned.address, source.address, source.nbytes, stream)
         self.pinned.mark(stream)
@@ -163,6 +164,7 @@ class Fetched:
 
     def read(self) -> np.ndarray:
         """Wait for the copy and return it."""
+        self.gpu.enter()
         self.pinned.wait()
         return self.pinned.bytes[: self.nbytes].copy().view(self.dtype).reshape(self.shape)
 
