@@ -244,7 +244,9 @@ def _cross_entropy(
     label_smoothing: float = 0.0,
 ) -> tuple[float, float, Array]:
     classes = logits.shape[-1]
-    sites = np.ones(labels.size) if weight is None else flat(np.broadcast_to(weight, labels.shape)).astype(np.float64)
+    sites = np.empty(labels.shape)
+    sites[...] = 1 if weight is None else weight
+    sites = flat(sites)
     v = np.ones(classes) if class_weight is None else np.asarray(class_weight, np.float64)
     dlogits = empty(logits.shape, logits.dtype)
     sums = _cross_entropy_rows(
