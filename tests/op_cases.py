@@ -32,8 +32,8 @@ from spherecnn.stencils.tiles import adjoint_tiles, tiles
 PRODUCTS = ("gather_gemm", "gather_gemm_dx", "gather_gemm_dw", "winograd", "winograd_dw")
 """Ops whose products follow `sc.precision`."""
 
-DRAWN = ("keep_mask",)
-"""Ops that draw random numbers: other bits on every device."""
+APART = ("keep_mask", "step_table")
+"""Ops that rightly give other things on every device: random bits, addresses."""
 
 Random = np.random.Generator
 
@@ -56,6 +56,18 @@ class OpCase:
         return self.make(np.random.default_rng(0))
 
 
+@dataclass(frozen=True)
+class Later:
+    """An argument that is made of the others, where they are."""
+
+    make: Callable[[tuple[Any, ...]], Any]
+
+
+def resolved(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments with those that are made of the others."""
+    return tuple(a.make(args) if isinstance(a, Later) else a for a in args)
+
+
 def normal(rng: Random, *shape: int) -> np.ndarray:
     """Normal numbers, float32."""
     return rng.standard_normal(shape, dtype=np.float32)
@@ -65,6 +77,8 @@ def widened(x: Any) -> Any:
     """The same values in float64, for a definition."""
     if isinstance(x, (tuple, list)):
         return type(x)(widened(part) for part in x)
+    if isinstance(x, Later):
+        return x
     if scipy.sparse.issparse(x) or (isinstance(x, np.ndarray) and x.dtype == np.float32):
         return x.astype(np.float64)
     return x.copy() if isinstance(x, np.ndarray) else x
@@ -98,6 +112,9 @@ def gemm_cases() -> Iterator[OpCase]:
         label = f"{stencil}-{reads}-{makes}" + f"-{groups}" * (groups > 1)
         for op, kind in (("gather_gemm", "y"), ("gather_gemm_dx", "dx"), ("gather_gemm_dw", "dw")):
             yield OpCase(op, label, gemm(kind, stencil, reads, makes, groups))
+    for stencil, reads, makes in (("circular", 4, 68), ("tangent", 4, 36), ("north", 4, 36), ("mesh", 4, 36)):
+        for op, kind in (("gather_gemm", "y"), ("gather_gemm_dx", "dx"), ("gather_gemm_dw", "dw")):
+            yield OpCase(op, f"{stencil}-{reads}-{makes}", gemm(kind, stencil, reads, makes, samples=1))
     yield OpCase("gather_gemm", "plain", gemm("plain", "circular", 4, 4))
     wide = [("wide", c, k, 1) for c, k in ((3, 32), (32, 32), (64, 64), (128, 128), (256, 256), (20, 43), (65, 130))]
     wide += [(name, 32, 32, 1) for name in ("wide_sphere", "wide_strided", "wide_tangent", "wide_faces", "wide_north")]
@@ -151,6 +168,7 @@ def site_cases() -> Iterator[OpCase]:
         ("circular", 3, True),
         ("sphere", 8, True),
         ("strided", 5, True),
+        ("pairs", 3, True),
         ("faces", 4, True),
         ("wide", 64, False),
         ("wide", 33, False),
@@ -417,6 +435,36 @@ def loss_cases() -> Iterator[OpCase]:
         yield OpCase("squared_norm", label, lambda rng, s=shape: (normal(rng, *s),), tiny)
 
 
+def step_cases() -> Iterator[OpCase]:
+    """Steps of several parameters at once."""
+
+    def several(rng: Random, *kinds: str) -> list[list[np.ndarray]]:
+        shapes = [(7,), (3, 4), (1,), (2, 300)]
+        return [[abs(normal(rng, *s)) if kind == "square" else normal(rng, *s) for s in shapes] for kind in kinds]
+
+    def table(count: int, row: tuple[float, ...]) -> Later:
+        return Later(lambda args: optim.step_table(args[:count], [row] * len(args[0])))
+
+    for nesterov in (0.0, 1.0):
+        row = (0.1, 0.9, 0.7, 0.01, nesterov)
+        yield OpCase(
+            "sgd_steps", f"{nesterov}", lambda rng, r=row: (*several(rng, "value", "grad", "velocity"), table(3, r))
+        )
+    yield OpCase(
+        "sgd_steps", "still", lambda rng: (*several(rng, "value", "grad"), [], table(2, (0.1, 0.0, 1.0, 0.01, 0.0)))
+    )
+    row = (0.01, 1.1, 0.9, 0.1, 0.99, 0.01, 1e-3, 0.1, 0.98)
+    yield OpCase("adam_steps", "several", lambda rng: (*several(rng, "value", "grad", "mean", "square"), table(4, row)))
+    for most in (0.5, 1e6):
+        yield OpCase("clip_gradients", f"{most}", lambda rng, m=most: (several(rng, "grad")[0], m))
+    for weighted in (False, True):
+        yield OpCase(
+            "berhu_threshold",
+            f"{weighted}",
+            lambda rng, w=weighted: (normal(rng, 3, 5), normal(rng, 3, 5), normal(rng, 3, 5) if w else None, 0.2),
+        )
+
+
 def _velocity(rng: Random, shape: tuple[int, ...], options: tuple[Any, ...]) -> tuple[Any]:
     return (normal(rng, *shape) if options[1] else None,)
 
@@ -508,6 +556,7 @@ OP_CASES = [
     *element_cases(),
     *norm_cases(),
     *loss_cases(),
+    *step_cases(),
     *array_cases(),
     *sample_cases(),
 ]

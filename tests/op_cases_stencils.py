@@ -33,6 +33,7 @@ PICTURES: dict[str, Callable[[], Any]] = {
 STENCILS: dict[str, Callable[[], Any]] = {
     **PICTURES,
     "strided": _window((6, 7), "zeros", (2, 3), (2, 2), ((1, 1), (0, 0))),
+    "pairs": _window((4, 6), "zeros", (2, 2), (1, 2)),
     "dilated": _window((5, 8), "zeros", (3, 3), (1, 1), ((2, 2), (2, 2)), (2, 2)),
     "point": functools.cache(lambda: st.pointwise((3, 5))),
     "tangent": functools.cache(lambda: st.tangent(Equirect(4))),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from op_cases import OpCase, widened
+from op_cases import OpCase, resolved, widened
 
 from spherecnn.kernels.op import OPS
 
@@ -25,11 +25,18 @@ def values(results: Any) -> list[Any]:
     return [np.asarray(results)]
 
 
+def arrays_in(args: Any) -> list[Any]:
+    """All arrays among arguments, on either device, and in lists of them."""
+    if isinstance(args, (tuple, list)):
+        return [a for part in args for a in arrays_in(part)]
+    return [args] if isinstance(args, np.ndarray) or hasattr(args, "__cuda_array_interface__") else []
+
+
 def definition_of(case: OpCase) -> tuple[Any, list[np.ndarray]]:
     """What the definition makes of a case in float64: the results, and the arrays after the call."""
     args = widened(case.args())
     with np.errstate(all="ignore"):
-        return OPS[case.op].definition(*args), [a for a in args if isinstance(a, np.ndarray)]
+        return OPS[case.op].definition(*resolved(args)), arrays_in(args)
 
 
 def error_of(got: np.ndarray, expected: np.ndarray) -> float:

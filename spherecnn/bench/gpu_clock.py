@@ -82,28 +82,14 @@ class TorchClock:
 
 
 def card(gpu: Any) -> str:
-    """What the GPU is: name, size, driver, and its clocks and power as nvidia-smi tells them."""
-    cuda = call(cu.cuDriverGetVersion)
-    parts = [
-        gpu.name,
-        f"compute capability {gpu.cc[0]}.{gpu.cc[1]}",
-        f"{gpu.multiprocessors} multiprocessors",
-        f"{gpu.memory / 2**30:.0f} GiB",
-        f"CUDA {cuda // 1000}.{cuda % 1000 // 10}",
-    ]
-    asked = "driver_version,clocks.max.sm,clocks.max.mem,power.limit"
+    """What the GPU is, and its clocks and power as nvidia-smi tells them."""
+    asked = ["nvidia-smi", "--query-gpu=clocks.max.sm,clocks.max.mem,power.limit", "--format=csv,noheader"]
     try:
-        told = subprocess.run(
-            ["nvidia-smi", f"--query-gpu={asked}", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=20,
-        )
+        told = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
-        return ", ".join(parts)
+        return gpu.describe()
     lines = told.stdout.strip().splitlines()
-    return ", ".join([*parts, f"driver {lines[0]}"] if told.returncode == 0 and lines else parts)
+    return f"{gpu.describe()}, at most {lines[0]}" if told.returncode == 0 and lines else gpu.describe()
 
 
 def cache_bytes(gpu: Any) -> int:

@@ -115,10 +115,11 @@ def test_a_failing_row_is_told_and_the_others_are_kept(made, monkeypatch, capsys
     assert "install torch with CUDA" in capsys.readouterr().out
 
 
-def test_after_an_error_of_the_gpu_nothing_more_is_run(made, monkeypatch):
-    def broken(torch):
+def test_after_an_error_of_the_gpu_nothing_more_is_run(made, simulated, monkeypatch):
+    def broken(*_):
         raise device.CudaError("an illegal memory access")
 
+    simulated.synchronize = broken
     monkeypatch.setattr(made, "measure_ceilings", lambda: None)
     cases = [Case("bad", "1", "forward", broken), Case("next", "1", "forward", lambda torch: pytest.fail("was run"))]
     with pytest.raises(InputError, match="the GPU cannot be used after that, and the rest was not measured"):

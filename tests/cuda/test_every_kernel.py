@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from op_cases import OP_CASES, PRODUCTS
-from parity import compare, definition_of
+from op_cases import OP_CASES, PRODUCTS, resolved
+from parity import arrays_in, compare, definition_of
 from simulated import LAUNCHED, SimulatedDevice
 
 import spherecnn as sc
@@ -53,8 +53,8 @@ def moved(x):
 def run(case, precision):
     args = moved(case.args())
     with sc.precision(precision):
-        results = OPS[case.op](*args)
-    return results, [a for a in args if hasattr(a, "__cuda_array_interface__")]
+        results = OPS[case.op](*resolved(args))
+    return results, arrays_in(args)
 
 
 def launched(case, precision):

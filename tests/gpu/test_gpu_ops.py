@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from gpu_cases import on_both, on_devices
-from op_cases import OP_CASES, PRODUCTS
-from parity import compare, definition_of, error_of, values
+from op_cases import OP_CASES, PRODUCTS, resolved
+from parity import arrays_in, compare, definition_of, error_of, values
 
 import spherecnn as sc
 from spherecnn.kernels import arrays
@@ -27,10 +27,10 @@ def moved(args):
 def run(case):
     """The results of an op on the GPU, and its arrays after the call."""
     args = moved(case.args())
-    results = OPS[case.op](*args)
+    results = OPS[case.op](*resolved(args))
     for result in results if isinstance(results, tuple) else (results,):
         assert not isinstance(result, np.ndarray), f"{case.name} gives an array on the host"
-    return results, [a for a in args if hasattr(a, "__cuda_array_interface__")]
+    return results, arrays_in(args)
 
 
 @on_devices(OP_CASES, SIMULATED)
