@@ -100,6 +100,7 @@ def mix_kernel(shape: Shape, mode: str, vector: int, precision: str) -> GpuKerne
         blocks=shape.blocks if vector == 4 else 1,
         constants=(columns, mode, vector, precision),
         claims=claims,
+        budget=2600 if mode == "gather" else 2100,
     )
     def mix(
         x, w, bias, y, run, begins, taps, segment, slot, column, order, data,

@@ -78,6 +78,7 @@ def dw_kernel(shape: Shape, mode: str, vector: int, precision: str) -> GpuKernel
         blocks=shape.blocks,
         constants=(columns, mode, vector, precision),
         claims=claims,
+        budget=2700 if mode == "gather" else 2100,
     )
     def outer(
         x, dy, partial, part, run, taps, segment, slot, column, order, data,
@@ -183,7 +184,7 @@ def _kernels() -> dict[tuple[int, str, int, str], GpuKernel]:
 OUTER = _kernels()
 
 
-@gpu_kernel("f4* f4* i4* i4* i4 i4 i4", threads=256, claims=("LDG.E.128",))
+@gpu_kernel("f4* f4* i4* i4* i4 i4 i4", threads=256, claims=("LDG.E.128",), budget=550)
 def add_parts(partial, dw, first, listed, taps, each, fours):
     """Add what the parts hold of each tap, in their order; `each` numbers of a tap, by 4 where they are `fours`."""
     tap, i = cuda.blockIdx.y, (cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x) * (4 if fours else 1)

@@ -14,7 +14,7 @@ SQUARE = TURNED * (TURNED + 1)
 FLOAT32 = np.dtype(np.float32)
 
 
-@gpu_kernel("f4* f4* i4 i4 i4 i4 i4 i4 i4", threads=256)
+@gpu_kernel("f4* f4* i4 i4 i4 i4 i4 i4 i4", threads=256, budget=1250)
 def pack_weights(w, packed, taps, reads, outputs, makes, adjoint, blocked, rounded):
     """Order weights (taps, reads, outputs) as [output][tap][input], or of the adjoint as [input][tap][output].
 
