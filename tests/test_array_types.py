@@ -381,3 +381,13 @@ def test_contiguous_copies_only_what_the_kernels_cannot_take():
     other = arrays.alias(x.T)
     assert other is not x.T
     assert np.shares_memory(other, x)
+
+
+def test_a_layer_with_a_forward_pass_of_its_own_is_not_joined_to_the_relu_after_it():
+    class Doubled(sc.layers.Linear):
+        def forward(self, x, *, train):
+            y, backward = super().forward(x, train=train)
+            return y + y, backward
+
+    layer, x = Doubled(3, 2, rng=0), np.ones((1, 3), np.float32)
+    assert np.array_equal(sc.layers.Sequential(layer, sc.layers.ReLU())(x), np.maximum(layer(x), 0))

@@ -106,7 +106,8 @@ def _found(args: Sequence[Any]) -> str:
         elif isinstance(a, np.ndarray):
             found = "cpu"
         else:
-            found = "cuda" if hasattr(kind, "__cuda_array_interface__") else ""
+            # ours has memory; others say by the interface whether they are on the GPU
+            found = "cuda" if hasattr(kind, "memory") or hasattr(a, "__cuda_array_interface__") else ""
         if found and found != device:
             if device:
                 raise MixedDevices("arrays on the CPU and on the GPU; expected one of them: use sc.to_device")

@@ -193,11 +193,18 @@ class _Rectified(Layer):
         return self.layer.forward(*xs, train=train, rectified=True)
 
 
+def _can_rectify(layer: Layer) -> bool:
+    """Whether the forward pass of a layer, which a subclass or an instance may have replaced, takes `rectified`."""
+    if "forward" in vars(layer):
+        return False
+    return next(vars(k).get("rectifies", False) for k in type(layer).__mro__ if {"forward", "rectifies"} & {*vars(k)})
+
+
 def fused(layers: list[Layer]) -> list[Layer]:
     """Layers one after another, each ReLU joined to the layer before it where that can do both at once."""
     found: list[Layer] = []
     for layer in layers:
-        if type(layer) is ReLU and found and found[-1].rectifies:
+        if type(layer) is ReLU and "forward" not in vars(layer) and found and _can_rectify(found[-1]):
             found[-1] = _Rectified(found[-1])
         else:
             found.append(layer)

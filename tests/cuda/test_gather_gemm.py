@@ -135,6 +135,19 @@ def test_nan_reaches_what_reads_it_and_nothing_else(simulated):
     assert 0 < np.isnan(y).sum() < y.size
 
 
+@pytest.mark.parametrize("precision", ERROR)
+def test_the_nan_that_a_gpu_makes_stays_nan(shuffled, precision):
+    """All bits but the sign are ones, so that half a digit more would be no NaN."""
+    x, w, dy = (np.ones(shape, np.float32) for shape in ((1, 2, 4), (1, 4, 4), (1, 2, 4)))
+    x[0, 0, 1] = np.uint32(0x7FFFFFFF).view(np.float32)
+    w[0, 2, 3] = np.uint32(0xFFFFFFFF).view(np.float32)
+    point, on_gpu = window((1, 2), (1, 1)), [to_device(a) for a in (x, w, dy)]
+    with sc.precision(precision):
+        y, dw = gather_gemm(*on_gpu[:2], None, point), gather_gemm_dw(on_gpu[0], on_gpu[2], point)[0]
+    assert np.array_equal(np.isnan(to_host(y)[0]), [[1, 1, 1, 1], [0, 0, 0, 1]])
+    assert np.array_equal(np.isnan(to_host(dw)[0]).all(axis=1), [0, 1, 0, 0])
+
+
 def test_tf32_rounds_its_factors_to_ten_digits(shuffled):
     one = np.float32(1 + 2**-11)
     x, w = np.full((1, 1, 4), one, np.float32), np.zeros((1, 4, 4), np.float32)

@@ -112,3 +112,17 @@ def test_a_layer_reads_an_array_of_another_library_in_place(simulated):
     tensor, copied = Tensor(x), simulated.uploaded
     assert np.array_equal(to_host(layer(tensor)), [[0, 2]])
     assert simulated.uploaded == copied
+
+
+def test_a_view_at_an_odd_place_is_copied(simulated):
+    class Tensor:
+        """A view of PyTorch's that begins in the middle of 16 bytes."""
+
+        def __init__(self, x):
+            self.own = to_device(x)
+            told = self.own.__cuda_array_interface__
+            self.__cuda_array_interface__ = told | {"shape": (4,), "data": (told["data"][0] + 4, False)}
+
+    found = to_device(Tensor(np.arange(8, dtype=np.float32)))
+    assert found.address % 16 == 0
+    assert np.array_equal(to_host(found), [1, 2, 3, 4])

@@ -14,6 +14,7 @@ DTYPES = tuple(np.dtype(kind) for kind in (np.float32, np.int32, np.uint32, np.u
 
 
 _KNOWN = frozenset(DTYPES)
+ALIGNED = 16  # bytes
 
 
 class DeviceArray:
@@ -182,7 +183,8 @@ def to_device(x: Any) -> DeviceArray:
     """Return an array on the GPU: a copy of one on the host; one that is there already, in place.
 
     Arrays of PyTorch, CuPy, Numba and others on the GPU are read where they are (``__cuda_array_interface__``),
-    without a copy, and stay alive as long as the result. Integers of 64 bits, such as class numbers, become int32.
+    without a copy, and stay alive as long as the result; only a view that does not begin at a multiple of 16 bytes is
+    copied, there. Integers of 64 bits, such as class numbers, become int32.
 
     Parameters
     ----------
@@ -241,8 +243,10 @@ def _adopt(x: Any) -> DeviceArray:
         row *= size
     if told.get("mask") is not None:
         raise InputError("an array on the GPU has a mask; expected one without: fill its gaps first.")
-    device.current().adopt(told["data"][0], told.get("stream"))
-    return DeviceArray(_Foreign(x, told["data"][0], math.prod(shape) * kind.itemsize), 0, shape, kind)
+    address = told["data"][0]
+    device.current().adopt(address, told.get("stream"))
+    found = DeviceArray(_Foreign(x, address, math.prod(shape) * kind.itemsize), 0, shape, kind)
+    return found.copy() if address % ALIGNED else found  # a view at an odd place: kernels move 16 bytes at once
 
 
 def _accepted(kind: np.dtype) -> np.dtype:

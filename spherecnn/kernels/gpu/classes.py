@@ -8,6 +8,7 @@ from spherecnn.errors import InputError
 from spherecnn.kernels.classes import argmax, kind_of
 from spherecnn.kernels.cuda import cuda, int32
 from spherecnn.kernels.gpu.array import DeviceArray, empty
+from spherecnn.kernels.gpu.elements import check_size
 from spherecnn.kernels.gpu.intrinsics import ld1, st1
 from spherecnn.kernels.gpu.launch import GpuKernel, blocks_for, gpu_kernel
 
@@ -61,6 +62,7 @@ def _argmax(scores: DeviceArray) -> DeviceArray:
             f"scores on the GPU have shape {scores.shape} and dtype {scores.dtype}; expected float32 (..., K): "
             "convert them."
         )
+    check_size("argmax", scores)
     classes = scores.shape[-1]
     found = empty(scores.shape[:-1], kind_of(classes))
     kind, lanes = "u1" if found.dtype == np.uint8 else "i4", 1 if classes < MANY else WARP

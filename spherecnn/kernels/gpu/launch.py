@@ -6,7 +6,7 @@ import functools
 import hashlib
 import os
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -113,15 +113,23 @@ def gpu_kernel(
 
 @functools.cache
 def cache_folder() -> Path:
-    """Return the folder of machine code; its name is a digest of these kernels and of the compiler."""
-    digest = hashlib.sha256()
+    """Return the folder of machine code; its name is a digest of all kernels and of the compiler."""
+    own = jit.cache_folder()  # a digest of the kernels for the CPU, some of whose constants stand in these too
+    digest = hashlib.sha256(own.name.encode())
     for file in [Path(cuda.__file__), *sorted(Path(__file__).parent.glob("*.py"))]:
         digest.update(file.read_bytes())
-    packages = ("numba", "numba-cuda", "nvidia-nvvm", "nvidia-nvjitlink")
-    digest.update(repr([version(name) for name in packages]).encode())
-    folder = jit.cache_folder().parent / f"gpu-{digest.hexdigest()[:16]}"
+    packages = ("numba", "numba-cuda", "llvmlite", "nvidia-nvvm", "nvidia-nvjitlink")
+    digest.update(repr([_version(name) for name in packages]).encode())
+    folder = own.parent / f"gpu-{digest.hexdigest()[:16]}"
     os.makedirs(folder, exist_ok=True)
     return folder
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # the toolkit on the machine serves instead
+        return ""
 
 
 def blocks_for(count: int, each: int) -> int:

@@ -1,8 +1,9 @@
 """Products of two tiles in shared memory, summed in registers: by the ordinary units, or by tensor cores.
 
-A block of threads makes `rows` x `columns` outputs. Of the two factors it holds `depth` places of the reduction at a
-time, in `stages` buffers. The factories below close over such a `Shape` and return device functions:
-``multiply(shared, a, b, sums, warp or thread...)`` adds one stage, ``finish`` hands the sums over.
+A block of threads makes rows x columns of outputs, see `Shape`; it holds DEPTH places of the reduction of both factors
+at a time, in a few stages. The makers below close over a shape and return device functions: ``multiply(shared, a, b,
+sums, thread)`` adds the products of one stage to the sums of a thread, ``lay_down(sums, shared, thread)`` puts them
+into a tile.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 from spherecnn.kernels.cuda import cuda, device_function, float32, uint32
 from spherecnn.kernels.gpu.intrinsics import (
     bits_f32,
-    f32_bits,
+    cvt_tf32,
     ld1,
     ldmatrix_x4,
     load4,
@@ -135,11 +136,10 @@ def _multiply_lines_tf32(shape: Shape) -> Any:
             p, q = cuda.local.array(words_a, uint32), cuda.local.array(words_b, uint32)
             for i in range(down):
                 f = ldmatrix_x4(shared, from_a + i * 16 * LINE + k)
-                # half of the last digit that is kept: the tensor core cuts the rest off
-                p[4 * i] = f[0] + uint32(0x1000)
-                p[4 * i + 1] = f[1] + uint32(0x1000)
-                p[4 * i + 2] = f[2] + uint32(0x1000)
-                p[4 * i + 3] = f[3] + uint32(0x1000)
+                p[4 * i] = tf32(f[0])
+                p[4 * i + 1] = tf32(f[1])
+                p[4 * i + 2] = tf32(f[2])
+                p[4 * i + 3] = tf32(f[3])
             for j in range(pairs):
                 f = ldmatrix_x4(shared, from_b + j * 16 * LINE + k)
                 q[4 * j] = f[0]
@@ -159,6 +159,12 @@ def _multiply_lines_tf32(shape: Shape) -> Any:
                     sums[at + 3] = d[3]
 
     return multiply
+
+
+@device_function
+def tf32(word):
+    """A word of float32, rounded to TF32: the tensor core would cut it off. NaN stays NaN."""
+    return cvt_tf32(bits_f32(word))
 
 
 @device_function
@@ -290,12 +296,6 @@ def _multiply_columns_plainly(shape: Shape) -> Any:
     return multiply
 
 
-@device_function
-def rounded(value):
-    """The bits of a float32, with half of the last digit of TF32 added: the tensor core cuts the rest off."""
-    return f32_bits(value) + uint32(0x1000)
-
-
 def _multiply_columns_tf32(shape: Shape) -> Any:
     down, across = shape.rows // shape.warps_down // 16, shape.columns // shape.warps_across // 8
     warps_across, high, wide = shape.warps_across, 16 * down, 8 * across
@@ -310,14 +310,14 @@ def _multiply_columns_tf32(shape: Shape) -> Any:
             p, q = cuda.local.array(words_a, uint32), cuda.local.array(words_b, uint32)
             for i in range(down):
                 at = from_a + k * line_a + 16 * i
-                p[4 * i] = rounded(ld1(shared, at))
-                p[4 * i + 1] = rounded(ld1(shared, at + 8))
-                p[4 * i + 2] = rounded(ld1(shared, at + 4 * line_a))
-                p[4 * i + 3] = rounded(ld1(shared, at + 4 * line_a + 8))
+                p[4 * i] = cvt_tf32(ld1(shared, at))
+                p[4 * i + 1] = cvt_tf32(ld1(shared, at + 8))
+                p[4 * i + 2] = cvt_tf32(ld1(shared, at + 4 * line_a))
+                p[4 * i + 3] = cvt_tf32(ld1(shared, at + 4 * line_a + 8))
             for j in range(across):
                 at = from_b + k * line_b + 8 * j
-                q[2 * j] = rounded(ld1(shared, at))
-                q[2 * j + 1] = rounded(ld1(shared, at + 4 * line_b))
+                q[2 * j] = cvt_tf32(ld1(shared, at))
+                q[2 * j + 1] = cvt_tf32(ld1(shared, at + 4 * line_b))
             for i in range(down):
                 for j in range(across):
                     s, u, v = (i * across + j) * 4, 4 * i, 2 * j

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from spherecnn.kernels.cuda import cuda, float32, uint32
+from spherecnn.kernels.cuda import cuda, float32
 from spherecnn.kernels.gpu.array import DeviceArray, empty
-from spherecnn.kernels.gpu.intrinsics import bits_f32, f32_bits, ld1, quotient, st1
+from spherecnn.kernels.gpu.intrinsics import bits_f32, cvt_tf32, ld1, quotient, st1
 from spherecnn.kernels.gpu.launch import blocks_for, gpu_kernel
 
 TURNED = 32  # side of the squares in which weights are transposed
@@ -32,7 +32,7 @@ def pack_weights(w, packed, taps, reads, outputs, makes, adjoint, blocked, round
         if c < reads and k < outputs:
             value = ld1(w, (tap * reads + c) * outputs + k)
         if rounded:
-            value = bits_f32((f32_bits(value) + uint32(0x1000)) & uint32(0xFFFFE000))
+            value = bits_f32(cvt_tf32(value))
         st1(square, i * (TURNED + 1) + column, value)
         i += 8
     cuda.syncthreads()
