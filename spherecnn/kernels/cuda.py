@@ -10,12 +10,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-
 from spherecnn.errors import InputError
-
-if not hasattr(np, "row_stack"):  # numba-cuda 0.30 reads this name, which NumPy 2.5 has dropped
-    setattr(np, "row_stack", np.vstack)  # noqa: B010
 
 try:
     from cuda.bindings import nvjitlink

@@ -18,7 +18,7 @@ def precision(name: str) -> Iterator[None]:
     r"""Compute the products of convolutions and linear layers on a GPU in another precision, inside a with block.
 
     Arrays stay float32, and sums are float32 always. "tf32" rounds the factors to 10 digits (relative error of a
-    product :math:`2^{-11}`), "bf16" to 7 (:math:`2^{-8}`); both run on tensor cores. Forward and backward passes
+    factor :math:`2^{-11}`), "bf16" to 7 (:math:`2^{-8}`); both run on tensor cores. Forward and backward passes
     follow the block that they are called in. Arrays on the CPU are computed in their own type in any block.
 
     Parameters

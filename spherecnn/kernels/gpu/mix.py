@@ -22,7 +22,16 @@ from spherecnn.kernels.gpu.intrinsics import (
     store4,
 )
 from spherecnn.kernels.gpu.launch import GpuKernel, gpu_kernel
-from spherecnn.kernels.gpu.tiles import DEPTH, LINE, PAD, Shape, column_of_line, multiply_lines, sums_to_shared
+from spherecnn.kernels.gpu.tiles import (
+    DEPTH,
+    LINE,
+    PAD,
+    PRODUCTS,
+    Shape,
+    column_of_line,
+    multiply_lines,
+    sums_to_shared,
+)
 from spherecnn.kernels.precision import PRECISIONS
 
 # Two stages of the widest tile fit into the shared memory of any GPU; three of the others.
@@ -92,7 +101,7 @@ def mix_kernel(shape: Shape, mode: str, vector: int, precision: str) -> GpuKerne
             else:
                 cp_async4(shared, first + i * step * LINE, w, lines[i] + along, lines[passes_b + i])
 
-    claims = ("LDGSTS", *(("HMMA", "LDSM") if precision != "float32" else ("FFMA", "LDS.128")))
+    claims = ("LDGSTS", *(*PRODUCTS[precision], *(("LDSM",) if precision != "float32" else ())))
 
     @gpu_kernel(
         "f4* f4* f4* f4* i4* i4* i4* i4* i4* i4* i4* f4* i4 i4 i4 i4 i4 i4 i4 i4 i4 i4 i4 i4",

@@ -29,6 +29,10 @@ PAD = 4
 LINE = DEPTH + PAD  # floats of a row of a tile: rows start 4 banks apart, so that 8 of them are read at once
 
 
+# The machine instructions of the products.
+PRODUCTS = {"float32": ("FFMA", "LDS.128"), "tf32": ("HMMA.1688.F32.TF32",), "bf16": ("HMMA.16816.F32.BF16",)}
+
+
 class Shape(NamedTuple):
     """How a block divides its outputs."""
 

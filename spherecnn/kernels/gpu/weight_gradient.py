@@ -31,7 +31,7 @@ from spherecnn.kernels.gpu.intrinsics import (
 from spherecnn.kernels.gpu.launch import GpuKernel, blocks_for, gpu_kernel
 from spherecnn.kernels.gpu.runs import check_rows, mode_of, runs_of
 from spherecnn.kernels.gpu.tables import kept
-from spherecnn.kernels.gpu.tiles import DEPTH, GAP, PAD, Shape, column_sums_to_shared, multiply_columns
+from spherecnn.kernels.gpu.tiles import DEPTH, GAP, PAD, PRODUCTS, Shape, column_sums_to_shared, multiply_columns
 from spherecnn.kernels.precision import PRECISIONS, get_precision
 from spherecnn.kernels.spmm import spmm
 
@@ -70,7 +70,7 @@ def dw_kernel(shape: Shape, mode: str, vector: int, precision: str) -> GpuKernel
             else:
                 cp_async4(shared, to + r * line_b + q, dy, read, int32(4 if ok else 0))
 
-    claims = ("LDGSTS", *(("HMMA",) if precision != "float32" else ("FFMA", "LDS.128")))
+    claims = ("LDGSTS", *PRODUCTS[precision])
 
     @gpu_kernel(
         "f4* f4* f4* i4* i4* i4* i4* i4* i4* i4* f4* i4 i4 i4 i4 i4 i4 i4 i4",

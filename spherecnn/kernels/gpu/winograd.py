@@ -1,6 +1,6 @@
 """Winograd's convolutions on the GPU: computed directly, on the same tiles.
 
-A GPU's tensor cores make the direct products faster than the transforms are; `convolve` never picks Winograd there.
+Direct products on tensor cores should be faster than the transforms are; `convolve` never picks Winograd there.
 """
 
 from __future__ import annotations
