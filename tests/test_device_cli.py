@@ -125,6 +125,28 @@ def test_device_and_precision_may_change_when_a_run_goes_on(card, tmp_path, monk
     assert told == [("cpu", "float32", True), ("cuda", "bf16", True)]
 
 
+def test_a_run_of_the_gpu_goes_on_on_the_cpu(card, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    small = "train --data digits --height 8 --width 4 --batch-size 64"
+    assert CliRunner().invoke(main, f"{small} --epochs 1 --out {run}".split()).exit_code == 0
+    config = run / "config.toml"
+    lines = config.read_text().replace('precision = "float32"', 'precision = "tf32"')
+    config.write_text(lines.replace('device = "cpu"', 'device = "cuda"'))
+    told = []
+
+    def fit(*args, **settings):
+        told.append((settings["device"], sc.get_precision(), settings["config"]["precision"]))
+        raise Stopped
+
+    monkeypatch.setattr(sc.training, "fit", fit)
+    result = CliRunner().invoke(main, f"train --resume {run} --epochs 2 --device cpu".split())
+    assert "float32, and not tf32 as the config says" in result.stdout
+    CliRunner().invoke(main, f"train --resume {run} --epochs 2".split())
+    assert told == [("cpu", "float32", "float32"), ("cuda", "tf32", "tf32")]
+    said = refusal(main, f"train --resume {run} --epochs 2 --device cpu --precision bf16")
+    assert "--precision bf16 was given without --device cuda" in said
+
+
 def test_info_says_what_gpu_there_is(card):
     said = CliRunner().invoke(main, ["info"]).stdout
     assert re.search(r"^GPU +Card, compute capability 9.0, driver 580$", said, re.MULTILINE)
@@ -137,6 +159,10 @@ def test_info_says_why_there_is_none(no_gpu):
 @pytest.mark.parametrize("cc", ["7.5", "sm_90", "9"])
 def test_warmup_refuses_other_capabilities(cc):
     assert f"--cc is {cc!r}" in refusal(main, f"warmup --device cuda --cc {cc}")
+
+
+def test_warmup_refuses_double_precision_on_a_gpu(card):
+    assert "--float64 was given with --device cuda" in refusal(main, "warmup --device cuda --float64")
 
 
 def test_capability_is_of_the_gpu():

@@ -48,6 +48,9 @@ def device_options(command: Any) -> Any:
     def run(*args: Any, device: str, precision: str, **options: Any) -> Any:
         if device == "cuda":
             gpu()
+        elif precision != "float32" and _moved_here():
+            click.echo(f"The CPU computes in its own type: float32, and not {precision} as the config says.")
+            precision = "float32"
         elif precision != "float32":
             raise InputError(
                 f"--precision {precision} was given without --device cuda; expected float32 on the CPU, which computes "
@@ -67,6 +70,12 @@ def device_options(command: Any) -> Any:
         help="Of products on a GPU: tf32 and bf16 are faster, with 10 and 7 digits (bits) of the factors.",
     )
     return where(how(run))
+
+
+def _moved_here() -> bool:
+    """Whether --device was given and --precision was not, but stands in the config of a run."""
+    source, kinds = click.get_current_context().get_parameter_source, click.core.ParameterSource
+    return source("device") is kinds.COMMANDLINE and source("precision") is kinds.DEFAULT_MAP
 
 
 def gpu() -> Any:

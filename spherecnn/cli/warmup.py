@@ -58,6 +58,11 @@ def command(clear: bool, float64: bool, device: str, cc: str | None, threads: in
     parent = cache_folder().parent
     if cc is not None and device == "cpu":
         raise InputError(f"--cc is {cc!r} without --device cuda; expected both: it is of the kernels of a GPU.")
+    if float64 and device == "cuda":
+        raise InputError(
+            "--float64 was given with --device cuda; expected one of them, as the GPU computes in float32: leave "
+            "--float64 out."
+        )
     if clear:
         for folder in parent.iterdir():
             if re.fullmatch(r"(gpu-)?[0-9a-f]{16}", folder.name):

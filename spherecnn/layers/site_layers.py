@@ -107,7 +107,8 @@ class SitePool(BetweenGrids):
 class SiteUnpool(Layer):
     """Values (N, P', C) of the coarser grid `coarse` to the sites of `grid` that indices name; zeros elsewhere.
 
-    A subclass says in `astray` which index is not where its pooling can have found it.
+    A subclass says in `astray` which index is not where its pooling can have found it. On a GPU, where a look at
+    indices waits, they are checked until the first right ones of a shape; wrong ones are ignored after that.
     """
 
     grid: Any

@@ -42,6 +42,9 @@ class MaxUnpool2d(_Pool2d):
 
     Notes
     -----
+    On a GPU, where a look at indices waits, they are checked until the first right ones of a shape; wrong ones are
+    ignored after that.
+
     Source: Zeiler and Fergus, Visualizing and understanding convolutional networks, ECCV 2014, section 2.1.
 
     Examples

@@ -167,8 +167,6 @@ def fit(
         "seed": seed,
     }
     made = _make_optimizer(optimizer, model, lr)
-    if any(made.steps.values()):
-        made.load_state(made.state())  # beside the parameters, wherever those are now
     order, augmentation = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
     run = _Run(
         model=model,

@@ -9,6 +9,7 @@ import numpy as np
 
 from spherecnn.errors import InputError
 from spherecnn.kernels import arrays, optim
+from spherecnn.kernels.op import device_of
 from spherecnn.layers.base import Array, Param
 
 
@@ -40,6 +41,11 @@ class Optimizer:
         self.arrays: dict[str, dict[str, Array]] = {slot: {} for slot in self.slots}
         self.reached: list[str] = []
 
+    @property
+    def together(self) -> bool:
+        """Whether `apply` changes all parameters at once, and not each by an `update` of a subclass."""
+        return type(self).apply is not Optimizer.apply
+
     def step(self) -> None:
         """Change every parameter that has a gradient."""
         self.prepare()
@@ -48,7 +54,8 @@ class Optimizer:
     def prepare(self) -> None:
         """Count a step of every parameter that has a gradient: what of a step is done on the host.
 
-        Before each run of a recorded `apply` this is called again.
+        What is kept of a parameter moves to where that is now. Before each run of a recorded `apply` this is called
+        again.
         """
         self.reached = [name for name, param in self.params.items() if param.has_grad]
         for name in self.reached:
@@ -56,8 +63,11 @@ class Optimizer:
             # The kernels change a contiguous array in place, and a copy of any other.
             param.value = arrays.contiguous(param.value)
             for slot in self.slots:
-                if name not in self.arrays[slot]:
+                kept = self.arrays[slot].get(name)
+                if kept is None:
                     self.arrays[slot][name] = arrays.full(param.value.shape, 0, param.value)
+                elif device_of(kept) != device_of(param.value):
+                    self.arrays[slot][name] = arrays.beside(param.value, arrays.to_host(kept))
             self.steps[name] += 1
 
     def apply(self) -> None:
@@ -120,22 +130,46 @@ class Optimizer:
 
 
 class _Together(Optimizer):
-    """An optimizer that changes all parameters at once; a subclass implements ``numbers(name)`` and `apply`."""
+    """An optimizer that changes all parameters at once; a subclass implements ``numbers(name)`` and `change`."""
 
     table: Any = None
 
+    @property
+    def together(self) -> bool:
+        return type(self).apply is not _Together.apply or type(self).update is _Together.update
+
     def prepare(self) -> None:
         super().prepare()
-        self.table = optim.step_table(self.columns(), [self.numbers(name) for name in self.reached], self.table)
+        if not self.together:
+            self.table = None
+            return
+        columns = self.columns()
+        before = self.table if device_of(columns[0]) == "cuda" else None  # on the host it is the rows
+        self.table = optim.step_table(columns, [self.numbers(name) for name in self.reached], before)
+
+    def apply(self) -> None:
+        if self.together:
+            self.change(self.columns(), self.table)
+        else:
+            super().apply()
+
+    def update(self, param: Param, name: str) -> None:
+        columns = self.columns([name])
+        self.change(columns, optim.step_table(columns, [self.numbers(name)]))
+
+    def change(self, columns: tuple[list[Array], ...], table: Any) -> None:
+        """Change parameters in place, whose arrays are the columns, by their rows of the table."""
+        raise NotImplementedError
 
     def numbers(self, name: str) -> tuple[float, ...]:
         """The row of a parameter in the table of its kernel."""
         raise NotImplementedError
 
-    def columns(self) -> tuple[list[Array], ...]:
-        """The arrays that the kernel takes: values, gradients, and those of each slot."""
-        params = [self.params[name] for name in self.reached]
-        kept = ([self.arrays[slot][name] for name in self.reached] for slot in self.slots)
+    def columns(self, names: list[str] | None = None) -> tuple[list[Array], ...]:
+        """The arrays that the kernel takes: values, gradients, and those of each slot; of all that are reached."""
+        names = self.reached if names is None else names
+        params = [self.params[name] for name in names]
+        kept = ([self.arrays[slot][name] for name in names] for slot in self.slots)
         return [p.value for p in params], [p.grad for p in params], *kept
 
     def clip(self, most: float) -> float:
@@ -193,9 +227,9 @@ class SGD(_Together):
         first = self.steps[name] == 1
         return optim.sgd_numbers(self.lr, self.momentum, self.dampening, self.nesterov, self.weight_decay, first)
 
-    def apply(self) -> None:
-        values, grads, *velocities = self.columns()
-        optim.sgd_steps(values, grads, velocities[0] if velocities else [], self.table)
+    def change(self, columns: tuple[list[Array], ...], table: Any) -> None:
+        values, grads, *velocities = columns
+        optim.sgd_steps(values, grads, velocities[0] if velocities else [], table)
 
 
 class Adam(_Together):
@@ -233,8 +267,8 @@ class Adam(_Together):
     def numbers(self, name: str) -> tuple[float, ...]:
         return optim.adam_numbers(self.steps[name], self.lr, *self.betas, self.eps, self.weight_decay, self.decoupled)
 
-    def apply(self) -> None:
-        optim.adam_steps(*self.columns(), self.table)
+    def change(self, columns: tuple[list[Array], ...], table: Any) -> None:
+        optim.adam_steps(*columns, table)
 
 
 class AdamW(Adam):

@@ -8,6 +8,7 @@ from typing import Any
 
 from spherecnn.errors import InputError, check_choice
 from spherecnn.kernels.arrays import to_device
+from spherecnn.kernels.op import device_of
 from spherecnn.kernels.precision import PRECISIONS
 from spherecnn.layers.base import DEVICES, Array, Layer
 
@@ -31,7 +32,7 @@ def place(model: Layer, where: str | None, precision: str | None = None) -> str:
             f"precision is {precision!r} and the model is on the CPU, which computes in its own type; expected "
             "device='cuda' with it: move the model to the GPU, or leave precision out."
         )
-    if where is not None and model.device != where:
+    if where is not None and any(device_of(part) != where for part in model.state().values()):
         model.to(where)
     return found
 

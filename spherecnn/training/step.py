@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from spherecnn.errors import InputError
 from spherecnn.kernels.arrays import to_device
 from spherecnn.kernels.gpu import device
 from spherecnn.layers.base import Array, Layer
@@ -23,6 +24,7 @@ from spherecnn.training.task import Task
 Results = tuple[Any, Any, Any, Any]  # output, loss, norm of the gradient, what the meter sees
 AHEAD = 8  # steps whose losses may be on their way from the GPU
 MOST_GRAPHS = 2  # shapes that are kept recorded
+TAKES_OVER = 2  # how many times as often a shape comes that takes the place of another
 
 
 @dataclass
@@ -163,20 +165,23 @@ class DeviceStep(Step):
     Batches of a shape run twice as they are; then all launches of a step are recorded in a CUDA graph, which is one
     launch from there on. Inputs and targets are copied into fixed arrays before, and so are the numbers that change:
     rates and corrections of the optimizer, keys of dropout. Batches of another shape, such as the last of an epoch,
-    run as they are until they have come as often, with the same bits. A recording is dropped when parameters are no
-    longer the arrays that it has recorded (`Layer.to`). What cannot be recorded, such as a loss that computes on the
-    host, runs as it is each time; a warning says why, once.
+    run as they are until they have come as often, with the same bits; so do shapes beyond the `MOST_GRAPHS` that are
+    kept. A recording is dropped when parameters are no longer the arrays that it has recorded (`Layer.to`). What
+    cannot be recorded, such as a loss that computes on the host, or does not fit into memory a second time, runs as
+    it is each time; a warning says why, once.
     """
 
     def __init__(self, *settings: Any):
         super().__init__(*settings)
         self.recorded: dict[Any, _Recorded] = {}
+        self.warmed: dict[Any, Any] = {}  # graphs whose memory is there
         self.shapes: dict[Any, Any] = {}
-        self.last: Any = None
-        self.graph: Any = None
-        self.refused = not isinstance(self.task.loss, Loss)
-        if self.refused:
-            self._warn("the loss is a function, not one of training.LOSSES")
+        self.seen: Counter[Any] = Counter()
+        self.too_large: set[Any] = set()
+        reason = why_not_recorded(self.task, self.optimizer)
+        self.refused = reason is not None
+        if reason is not None:
+            self._warn(reason)
 
     def __call__(self, step: int, x: Array, target: Array, check: Callable[[Outcome], None]) -> Outcome:
         x = for_gpu(x)
@@ -186,15 +191,32 @@ class DeviceStep(Step):
             return self._outcome(step, target, results)
         given = [for_gpu(part) for part in self.task.inputs(self.shapes[x.shape], np.dtype(np.float32), target)]
         key = tuple(part.shape for part in (x, *given))
+        self.seen[key] += 1
         found = self.recorded.get(key)
         if found is not None and found.state.same():
             return self._outcome(step, target, found.replay(x, given))
-        if key == self.last:
+        self.recorded.pop(key, None)
+        if key in self.warmed:
             return self._outcome(step, target, self._record(key, x, given, target))
-        self.last, self.graph = key, device.current().graph()
-        with self.graph.warm():
+        if self._has_room(key):
+            self.warmed[key] = device.current().graph()
+        with self.warmed[key].warm() if key in self.warmed else contextlib.nullcontext():
             results = self.run(to_device(x), lambda y: self.task.measure(y, target))
         return self._outcome(step, target, results)
+
+    def _has_room(self, key: Any) -> bool:
+        """Whether a shape may be recorded, maybe in place of one that comes far less often."""
+        if key in self.too_large:
+            return False
+        kept = [*self.recorded, *self.warmed]
+        if len(kept) < MOST_GRAPHS:
+            return True
+        rarest = min(kept, key=lambda other: self.seen[other])
+        if self.seen[key] <= TAKES_OVER * self.seen[rarest]:
+            return False
+        self.recorded.pop(rarest, None)
+        self.warmed.pop(rarest, None)
+        return True
 
     def run(self, x: Any, errors: Callable[[Any], tuple[Any, Any]], pause: Any = contextlib.nullcontext) -> Results:
         """A step on arrays that are on the GPU; what the host does of it stands inside of ``pause()``."""
@@ -210,18 +232,29 @@ class DeviceStep(Step):
 
     def _record(self, key: Any, x: Array, given: list[Array], target: Array) -> Results:
         """Record a step and run it; or just run it, from here on, where that cannot be."""
-        steps = dict(self.optimizer.steps)
+        steps, made = dict(self.optimizer.steps), None
         try:
-            made = _Recorded(self, self.graph, x, given)
-        except device.CudaError as error:
-            self.optimizer.steps, self.refused = steps, True
-            self._warn(str(error))
+            made = _Recorded(self, self.warmed.pop(key), x, given)
+        except (device.CudaError, InputError) as error:
+            self._give_up(key, error)
+        if made is None:  # here, where nothing holds the memory of the graph any more
+            self.optimizer.steps = steps
             return self.run(to_device(x), lambda y: self.task.measure(y, target))
-        finally:
-            self.graph = self.last = None
-        self.recorded = dict([*self.recorded.items()][1 - MOST_GRAPHS :]) | {key: made}
+        self.recorded[key] = made
         made.graph.replay()
         return made.results
+
+    def _give_up(self, key: Any, error: Exception) -> None:
+        """Record nothing from here on, or no batches of this shape, which do not fit into memory."""
+        if isinstance(error, InputError):
+            if not self.too_large:
+                self._warn(str(error))
+            self.too_large.add(key)
+        else:
+            self._warn(str(error))
+            self.refused = True
+            self.recorded.clear()
+            self.warmed.clear()
 
     def _outcome(self, step: int, target: Array, results: Results) -> Outcome:
         """What a step gave, on its way to the host."""
@@ -231,6 +264,26 @@ class DeviceStep(Step):
 
     def _warn(self, reason: str) -> None:
         warnings.warn(f"training steps are not recorded as a CUDA graph: {reason}", stacklevel=4)
+
+
+def why_not_recorded(task: Task, optimizer: Optimizer) -> str | None:
+    """Why steps run as they are each time, if so."""
+    if not isinstance(task.loss, Loss):
+        return "the loss is a function, not one of training.LOSSES"
+    for part, whole in ((task, "measure"), (task.loss, "__call__")):
+        if not _is_in_two(part, whole):
+            return f"{type(part).__name__} has a {whole} of its own, without inputs and errors"
+    if not optimizer.together:
+        return f"{type(optimizer).__name__} has an update of its own, which may take other numbers at each step"
+    return None
+
+
+def _is_in_two(part: Any, whole: str) -> bool:
+    """Whether whoever says last what a loss is says so in `inputs` or `errors` too."""
+    for found in (part, *type(part).__mro__):
+        if names := vars(found).keys() & {whole, "inputs", "errors"}:
+            return bool(names - {whole})
+    return False
 
 
 class _Recorded:

@@ -10,6 +10,7 @@ from spherecnn.kernels import arrays
 from spherecnn.kernels.gpu import device
 from spherecnn.layers.base import Layer, Param
 from spherecnn.training import step as steps
+from spherecnn.training.losses import Loss
 from spherecnn.training.optim import Optimizer
 
 
@@ -171,9 +172,11 @@ def test_a_loss_on_the_host_runs_as_it_is_and_says_so(recording):
 class Replacing(Optimizer):
     """Makes new parameters, those with the gradients added, instead of changing them in place."""
 
-    def update(self, param, name):
-        param.value = param.value.copy()
-        arrays.accumulate(param.value, param.grad)
+    def apply(self):
+        for name in self.reached:
+            param = self.params[name]
+            param.value = param.value.copy()
+            arrays.accumulate(param.value, param.grad)
 
 
 def test_what_cannot_be_recorded_runs_as_it_is_and_says_so(recording):
@@ -183,6 +186,163 @@ def test_what_cannot_be_recorded_runs_as_it_is_and_says_so(recording):
     fit(other, data_of(16), optimizer=Replacing(other.named_params(), 0.1))
     check_equal(net, other, rtol=1e-5)
     assert recording.replays == 0
+
+
+class Halved(sc.training.Classify):
+    """Another loss than that of its class, in `measure` alone."""
+
+    def measure(self, y, target):
+        value, dy = super().measure(y, target)
+        dy = sc.to_host(dy) * np.float32(0.5)
+        return 0.5 * float(value), sc.to_device(dy) if hasattr(y, "memory") else dy
+
+
+class Called(Loss):
+    """A loss of the contract before `inputs` and `errors`."""
+
+    def __call__(self, y, target):
+        return sc.training.CrossEntropyLoss()(y, target)
+
+    def count(self, y, target):
+        return float(len(target))
+
+
+@pytest.mark.parametrize(
+    ("task", "reason"),
+    [
+        (Halved(), "Halved has a measure of its own"),
+        (sc.training.Task(Called()), "Called has a __call__ of its own"),
+    ],
+)
+def test_what_says_a_loss_in_one_part_is_trained_on(recording, task, reason):
+    nets = [Offset(3), Offset(3)]
+    expected = fit(nets[0], data_of(16), task=task, optimizer="sgd")
+    with pytest.warns(UserWarning, match=reason):
+        found = fit(nets[1], data_of(16), task=task, optimizer="sgd", device="cuda")
+    assert found["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-5)
+    check_equal(*nets, rtol=1e-5)
+    assert recording.replays == 0
+
+
+def test_a_loss_in_two_parts_is_recorded(recording):
+    class Doubled(sc.training.CrossEntropyLoss):
+        def errors(self, y, *inputs):
+            value, dy = super().errors(y, *inputs)
+            arrays.accumulate(dy, dy.copy())
+            return value, dy
+
+    nets = [Offset(3), Offset(3)]
+    for net, where in zip(nets, ("cpu", "cuda"), strict=True):
+        fit(net, data_of(16), task=None, loss=Doubled(), optimizer="sgd", device=where)
+    check_equal(*nets, rtol=1e-5)
+    assert recording.replays == 2
+
+
+def one_step(net, optimizer, where):
+    net.to(where)
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    _, backward = net.forward(sc.to_device(x) if where == "cuda" else x, train=True)
+    backward(sc.to_device(x) if where == "cuda" else x)
+    optimizer.step()
+
+
+@pytest.mark.parametrize("kind", ["sgd", "momentum", "adam"])
+def test_an_optimizer_goes_on_on_another_device(recording, kind):
+    def made(net):
+        return (
+            sc.training.Adam(net.named_params(), lr=0.1)
+            if kind == "adam"
+            else sc.training.SGD(net.named_params(), lr=0.1, momentum=0.9 * (kind == "momentum"))
+        )
+
+    nets = [Offset(3), Offset(3)]
+    optimizers = [made(net) for net in nets]
+    for where in ("cuda", "cpu", "cpu", "cuda"):
+        one_step(nets[0], optimizers[0], where)
+        one_step(nets[1], optimizers[1], "cpu")
+        check_equal(*nets, rtol=1e-5)
+
+
+def test_an_update_of_its_own_is_used_and_not_recorded(recording):
+    class Frozen(sc.training.Adam):
+        def update(self, param, name):
+            calls.append(self.steps[name])
+
+    class Twice(sc.training.AdamW):
+        def update(self, param, name):
+            super().update(param, name)
+            super().update(param, name)
+
+    calls, net = [], Offset(3)
+    before = net.offset.value.copy()
+    with pytest.warns(UserWarning, match="Frozen has an update of its own"):
+        fit(net, data_of(16), optimizer=Frozen(net.named_params(), lr=0.1), clip_norm=0.1, device="cuda")
+    assert calls == [1, 2, 3, 4]
+    np.testing.assert_array_equal(sc.to_host(net.offset.value), before)
+    for where in ("cpu", "cuda"):
+        # The first step of Adam goes by the rate, whatever the gradient is.
+        net = Offset(1)
+        net.offset.value[:] = 1
+        adam = Twice(net.named_params(), lr=0.1, weight_decay=0)
+        net.to(where).offset.add_grad(arrays.beside(net.offset.value, np.ones(1, np.float32)))
+        adam.step()
+        # The second mean is 0.19 / 0.1, the second square 0.001999 / 0.001, both over the corrections of step one.
+        assert sc.to_host(net.offset.value)[0] == pytest.approx(1 - 0.1 - 0.1 * 1.9 / np.sqrt(1.999), rel=1e-5)
+
+
+def test_a_model_that_is_in_two_places_moves(recording):
+    nets = [sc.layers.Sequential(Offset(3), Offset(3)) for _ in range(2)]
+    nets[1].children["0"].to("cuda")
+    for net, where in zip(nets, ("cpu", "cuda"), strict=True):
+        fit(net, data_of(8), device=where)
+    check_equal(*nets, rtol=1e-5)
+    buffers = nets[1].children["1"].buffers
+    buffers["seen"] = sc.to_host(buffers["seen"])
+    fit(nets[1], data_of(8), device="cuda")
+    assert arrays.device_of(buffers["seen"]) == "cuda"
+
+
+def test_a_step_that_does_not_fit_a_second_time_runs_as_it_is(recording, monkeypatch):
+    full = "the GPU Card has 0.0 of 80.0 GiB free"
+
+    class Full(type(recording.graph())):
+        def record(self):
+            raise InputError(full)
+
+    nets = [Offset(3), Offset(3)]
+    fit(nets[0], data_of(10), epochs=4)
+    monkeypatch.setattr(recording, "graph", lambda: Full(recording))
+    with pytest.warns(UserWarning, match=full) as said:
+        fit(nets[1], data_of(10), epochs=4, device="cuda")  # two shapes
+    assert len(said) == 1
+    check_equal(*nets, rtol=1e-5)
+    assert recording.replays == 0
+
+
+def trainer(net):
+    return steps.DeviceStep(net, sc.training.Classify(), sc.training.SGD(net.named_params(), lr=0.1), None)
+
+
+def test_shapes_that_take_turns_are_recorded(recording, monkeypatch):
+    emptied, made = [], recording.graph
+    monkeypatch.setattr(recording, "graph", lambda: emptied.append(1) or made())
+    net, other = Offset(3).to("cuda"), Offset(3)
+    train = trainer(net)
+    plain = steps.Step(other, train.task, sc.training.SGD(other.named_params(), lr=0.1), None)
+    for k in range(18):
+        batch = data_of(2 + k % 3).batch(np.arange(2 + k % 3))
+        for run in (train, plain):
+            run(k, *batch, lambda outcome: None).wait()
+    check_equal(net, other, rtol=1e-5)
+    assert len(emptied) == len(train.recorded) == steps.MOST_GRAPHS == 2
+    assert recording.replays == 2 * 4  # of six steps of a shape
+
+
+def test_a_frequent_shape_takes_the_place_of_a_rare_one(recording):
+    train = trainer(Offset(3).to("cuda"))
+    for k, size in enumerate([2] * 3 + [3] * 3 + [4] * 8):
+        train(k, *data_of(size).batch(np.arange(size)), lambda outcome: None).wait()
+    assert [key[0][0] for key in train.recorded] == [3, 4]
 
 
 def test_divergence_is_said_before_anything_is_saved(recording, tmp_path):
