@@ -20,6 +20,8 @@ HERE = Path(__file__).parent
 def outcomes(tmp_path_factory):
     """What went wrong in each case: nothing, if all is well."""
     gcc = shutil.which("gcc")
+    if gcc is None and os.environ.get("SPHERECNN_TEST_CUDA"):
+        pytest.fail("SPHERECNN_TEST_CUDA is set and gcc, which compiles the stub of libcuda, is not installed")
     if gcc is None:
         pytest.skip("gcc, which compiles the stub of libcuda, is not installed")
     folder = tmp_path_factory.mktemp("stub")
