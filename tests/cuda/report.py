@@ -171,6 +171,6 @@ def faults(kernel: Any, found: Report) -> list[str]:
         said.append(f"{found.shared} bytes of static shared memory")
     claims = set(kernel.claims) | ({"HMMA"} if {"tf32", "bf16"} & set(kernel.name.split("_")) else set())
     said += [f"no {claim}" for claim in sorted(claims) if not found.count(claim)]
-    if kernel.budget and found.instructions > kernel.budget:
+    if found.instructions > kernel.budget:
         said.append(f"{found.instructions} instructions, more than {kernel.budget}")
     return said

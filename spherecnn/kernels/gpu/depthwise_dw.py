@@ -75,6 +75,7 @@ def _make_kernel(width: int, taps: int) -> Any:
         blocks=2,
         constants=(width, taps),
         claims=("LDG.E.128",) if width == 4 else (),
+        budget=1000,
     )
     def depthwise_parts(
         x, dy, part, item, segment, near, slot, column, log_vectors, chunks, channels, sites_in, sites_out, items

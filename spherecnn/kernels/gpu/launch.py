@@ -16,6 +16,7 @@ from spherecnn.kernels.gpu import device
 
 Grid = int | tuple[int, ...]
 KERNELS: dict[str, GpuKernel] = {}
+ORDINARY = 700  # machine instructions that a kernel may have which does not say more
 
 
 class GpuKernel:
@@ -36,7 +37,7 @@ class GpuKernel:
     claims : frozenset of str
         Machine instructions that must occur in it, for the tests: "HMMA" says that it uses tensor cores.
     budget : int
-        Largest number of machine instructions, for the tests; 0 for none.
+        Largest number of machine instructions, for the tests.
     shared, rows, columns : int
         Dynamic shared memory and the tile of a block, where the maker of the kernel says so.
     """
@@ -51,7 +52,7 @@ class GpuKernel:
         blocks: int = 1,
         constants: tuple[Any, ...] = (),
         claims: tuple[str, ...] = (),
-        budget: int = 0,
+        budget: int = ORDINARY,
     ):
         self.function, self.arguments = function, tuple(arguments.split())
         self.threads, self.blocks = threads, blocks
@@ -93,7 +94,7 @@ def gpu_kernel(
     blocks: int = 1,
     constants: tuple[Any, ...] = (),
     claims: tuple[str, ...] = (),
-    budget: int = 0,
+    budget: int = ORDINARY,
 ) -> Callable[[Callable[..., Any]], GpuKernel]:
     """Make a `GpuKernel` of the decorated function.
 

@@ -101,7 +101,7 @@ def per_element(operation: Op, held: bool = False) -> Callable[[Callable[..., An
         scalar = device_function(function)
         kinds = f"f4* f4* f4{'*' if held else ''} f4* f4* i4 i4 {WEIGHTS}"
 
-        @gpu_kernel(kinds, threads=THREADS, blocks=4, constants=(operation.name,), claims=MOVES)
+        @gpu_kernel(kinds, threads=THREADS, blocks=4, constants=(operation.name,), claims=MOVES, budget=1200)
         def loss_of(x, target, parameter, dx, sums, count, vectors, weight, mode, mi, si, period, mp, sp):
             number = ld1(parameter, int32(0)) if held else parameter
             total = float32(0)
