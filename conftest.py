@@ -2,4 +2,5 @@
 
 from importlib.util import find_spec
 
-collect_ignore_glob = [] if find_spec("numba_cuda") else ["spherecnn/kernels/gpu/*.py", "spherecnn/kernels/cuda.py"]
+NEEDING = ["spherecnn/kernels/gpu/*.py", "spherecnn/kernels/cuda.py", "spherecnn/bench/gpu_clock.py"]
+collect_ignore_glob = [] if find_spec("numba_cuda") else NEEDING
