@@ -97,10 +97,12 @@ def test_every_shape_of_tile(shuffled, channels, outputs):
     check(image(shape=(2, 3)), 1, channels, outputs)
 
 
-def test_tensor_cores_on_the_widest_tile(shuffled):
-    for precision in ("tf32", "bf16"):
-        check(image(shape=(1, 3)), 1, 12, 100, precision=precision)
-        assert shuffled.launches[f"mix_128_gather_4_{precision}"] == 1
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_tensor_cores_on_wide_tiles(shuffled, precision):
+    check(image(shape=(1, 3)), 1, 12, 100, precision=precision)
+    check(image(shape=(1, 3)), 1, 4, 64, precision=precision)
+    assert shuffled.launches[f"mix_128_gather_4_{precision}"] == 1
+    assert shuffled.launches[f"mix_64_gather_4_{precision}"] == 1
 
 
 def test_groups(shuffled):
