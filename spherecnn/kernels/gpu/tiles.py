@@ -89,6 +89,26 @@ def column_of_line(shape: Shape, precision: str) -> Any:
     return column_of_four
 
 
+def _adder(mma: Any, down: int, across: int) -> Any:
+    """Make ``add(p, q, sums)``: the products of a warp's fragments, by the instruction `mma`."""
+
+    @device_function
+    def add(p, q, sums):
+        for i in range(down):
+            for j in range(across):
+                at, u, v = (i * across + j) * 4, 4 * i, 2 * j
+                d = mma(
+                    p[u], p[u + 1], p[u + 2], p[u + 3], q[v], q[v + 1],
+                    sums[at], sums[at + 1], sums[at + 2], sums[at + 3],
+                )  # fmt: skip
+                sums[at] = d[0]
+                sums[at + 1] = d[1]
+                sums[at + 2] = d[2]
+                sums[at + 3] = d[3]
+
+    return add
+
+
 # --- both factors with the reduction along a line: forward, and data gradients -----------------------------------
 
 
@@ -128,6 +148,7 @@ def _multiply_lines_plainly(shape: Shape) -> Any:
 
 def _multiply_lines_tf32(shape: Shape) -> Any:
     down, across = shape.rows // shape.warps_down // 16, shape.columns // shape.warps_across // 8
+    add = _adder(mma_tf32, down, across)
     warps_across, high, wide = shape.warps_across, 16 * down, 8 * across
     words_a, words_b, pairs = 4 * down, 2 * across, across // 2
 
@@ -150,17 +171,7 @@ def _multiply_lines_tf32(shape: Shape) -> Any:
                 q[4 * j + 1] = f[1]
                 q[4 * j + 2] = f[2]
                 q[4 * j + 3] = f[3]
-            for i in range(down):
-                for j in range(across):
-                    at, u, v = (i * across + j) * 4, 4 * i, 2 * j
-                    d = mma_tf32(
-                        p[u], p[u + 1], p[u + 2], p[u + 3], q[v], q[v + 1],
-                        sums[at], sums[at + 1], sums[at + 2], sums[at + 3],
-                    )  # fmt: skip
-                    sums[at] = d[0]
-                    sums[at + 1] = d[1]
-                    sums[at + 2] = d[2]
-                    sums[at + 3] = d[3]
+            add(p, q, sums)
 
     return multiply
 
@@ -179,6 +190,7 @@ def pack(low, high):
 
 def _multiply_lines_bf16(shape: Shape) -> Any:
     down, across = shape.rows // shape.warps_down // 16, shape.columns // shape.warps_across // 8
+    add = _adder(mma_bf16, down, across)
     warps_across, high, wide = shape.warps_across, 16 * down, 8 * across
     words_a, words_b, pairs = 4 * down, 2 * across, across // 2
 
@@ -203,17 +215,7 @@ def _multiply_lines_bf16(shape: Shape) -> Any:
                 q[4 * j + 1] = pack(h[0], h[1])
                 q[4 * j + 2] = pack(f[2], f[3])
                 q[4 * j + 3] = pack(h[2], h[3])
-            for i in range(down):
-                for j in range(across):
-                    at, u, v = (i * across + j) * 4, 4 * i, 2 * j
-                    d = mma_bf16(
-                        p[u], p[u + 1], p[u + 2], p[u + 3], q[v], q[v + 1],
-                        sums[at], sums[at + 1], sums[at + 2], sums[at + 3],
-                    )  # fmt: skip
-                    sums[at] = d[0]
-                    sums[at + 1] = d[1]
-                    sums[at + 2] = d[2]
-                    sums[at + 3] = d[3]
+            add(p, q, sums)
 
     return multiply
 
@@ -302,6 +304,7 @@ def _multiply_columns_plainly(shape: Shape) -> Any:
 
 def _multiply_columns_tf32(shape: Shape) -> Any:
     down, across = shape.rows // shape.warps_down // 16, shape.columns // shape.warps_across // 8
+    add = _adder(mma_tf32, down, across)
     warps_across, high, wide = shape.warps_across, 16 * down, 8 * across
     line_a, line_b, words_a, words_b = shape.rows + GAP, shape.columns + GAP, 4 * down, 2 * across
 
@@ -322,23 +325,14 @@ def _multiply_columns_tf32(shape: Shape) -> Any:
                 at = from_b + k * line_b + 8 * j
                 q[2 * j] = cvt_tf32(ld1(shared, at))
                 q[2 * j + 1] = cvt_tf32(ld1(shared, at + 4 * line_b))
-            for i in range(down):
-                for j in range(across):
-                    s, u, v = (i * across + j) * 4, 4 * i, 2 * j
-                    d = mma_tf32(
-                        p[u], p[u + 1], p[u + 2], p[u + 3], q[v], q[v + 1],
-                        sums[s], sums[s + 1], sums[s + 2], sums[s + 3],
-                    )  # fmt: skip
-                    sums[s] = d[0]
-                    sums[s + 1] = d[1]
-                    sums[s + 2] = d[2]
-                    sums[s + 3] = d[3]
+            add(p, q, sums)
 
     return multiply
 
 
 def _multiply_columns_bf16(shape: Shape) -> Any:
     down, across = shape.rows // shape.warps_down // 16, shape.columns // shape.warps_across // 8
+    add = _adder(mma_bf16, down, across)
     warps_across, high, wide = shape.warps_across, 16 * down, 8 * across
     line_a, line_b, words_a, words_b = shape.rows + GAP, shape.columns + GAP, 4 * down, 2 * across
 
@@ -359,17 +353,7 @@ def _multiply_columns_bf16(shape: Shape) -> Any:
                 at = from_b + k * line_b + 8 * j
                 q[2 * j] = pack_bf16x2(ld1(shared, at + 4 * line_b), ld1(shared, at))
                 q[2 * j + 1] = pack_bf16x2(ld1(shared, at + 12 * line_b), ld1(shared, at + 8 * line_b))
-            for i in range(down):
-                for j in range(across):
-                    s, u, v = (i * across + j) * 4, 4 * i, 2 * j
-                    d = mma_bf16(
-                        p[u], p[u + 1], p[u + 2], p[u + 3], q[v], q[v + 1],
-                        sums[s], sums[s + 1], sums[s + 2], sums[s + 3],
-                    )  # fmt: skip
-                    sums[s] = d[0]
-                    sums[s + 1] = d[1]
-                    sums[s + 2] = d[2]
-                    sums[s + 3] = d[3]
+            add(p, q, sums)
 
     return multiply
 
